@@ -1,0 +1,278 @@
+"""`StreamWorker`: where a program registers its handlers, and publishes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Any, Self, TypeAlias, TypeVar
+
+from streamworker.codecs import Codec, codec_named
+from streamworker.codecs.dead_letters import MOST_VALUES
+from streamworker.delivery import Outgoing
+from streamworker.errors import EncodeError, SetupError
+from streamworker.handlers import (
+    Handler,
+    HandlerFunction,
+    Middleware,
+    Start,
+    choose_executor,
+    is_async,
+    name_of,
+    read_signature,
+)
+from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.publisher import Publisher
+from streamworker.settings import Settings
+from streamworker.streams.connections import Endpoint
+from streamworker.streams.keys import tag
+
+Function = TypeVar("Function", bound=HandlerFunction)
+MiddlewareFunction = TypeVar("MiddlewareFunction", bound=Middleware)
+Lifespan: TypeAlias = Callable[["StreamWorker"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+SHORTEST_LEASE = timedelta(milliseconds=200)
+
+
+class StreamWorker:
+    """A program's handlers and policies, and its way to publish.
+
+    `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
+    delivery may go unrenewed before another worker takes it over. `lifespan` is an async context manager around the worker's life;
+    what it yields is `ctx.state`. `redis_url` and `settings` given here win over the command line and the environment.
+
+    Raises `SetupError` with the repair for every wrong argument.
+    """
+
+    def __init__(  # noqa: PLR0913  # the whole of an application's configuration, by keyword
+        self,
+        name: str | None = None,
+        *,
+        redis_url: str | None = None,
+        group: str | None = None,
+        retry: RetryPolicy | None = None,
+        dead_letter: DeadLetterPolicy | None = None,
+        lease: timedelta = timedelta(seconds=30),
+        lifespan: Lifespan | None = None,
+        codec: str | Codec = "fields",
+        settings: Settings | None = None,
+    ) -> None:
+        if not isinstance(lease, timedelta) or lease < SHORTEST_LEASE:
+            raise SetupError(f"lease is a timedelta of at least {SHORTEST_LEASE / timedelta(milliseconds=1):.0f} ms, not {lease!r}")
+        self.name = name
+        self.group = group
+        self.retry = _checked("retry", retry, RetryPolicy)
+        self.dead_letter = _checked("dead_letter", dead_letter, DeadLetterPolicy)
+        self.lease = lease
+        self.lifespan = lifespan
+        self.handlers: list[Handler] = []
+        self.middlewares: list[Middleware] = []
+        self._codec = codec_named(codec)
+        self._arguments = _given(redis_url, settings)
+        self._publisher = Publisher(self._codec, lambda: Endpoint(self.settings().redis_url.get_secret_value()))
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f"{self.name!r}, "
+        return f"StreamWorker({name}{len(self.handlers)} handlers)"
+
+    # ---- registration -------------------------------------------------------------------------------------------------------
+
+    def handler(  # noqa: PLR0913  # what a handler can say, by keyword
+        self,
+        *streams: str,
+        group: str | None = None,
+        type: str | None = None,  # noqa: A002  # the word that users know
+        concurrency: int | None = None,
+        timeout: timedelta | None = None,
+        retry: RetryPolicy | None = None,
+        dead_letter: DeadLetterPolicy | None = None,
+        codec: str | Codec | None = None,
+        start: Start = "earliest",
+        executor: str | None = None,
+        name: str | None = None,
+    ) -> Callable[[Function], Function]:
+        """Register a function as the handler of one or more streams; the function itself is returned unchanged.
+
+        Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
+        whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one
+        process (default: the setting, 10), `timeout` how long one may run (default: no limit). `start` is where a *new* group begins:
+        `"earliest"` or `"latest"`. Raises `SetupError` with the repair.
+        """
+
+        def register(function: Function) -> Function:
+            chosen = self._codec if codec is None else codec_named(codec)
+            signature = read_signature(function)
+            handler = Handler(
+                name=name_of(function) if name is None else name,
+                function=function,
+                body_type=signature.body_type,
+                wants_context=signature.wants_context,
+                decode=chosen.decoder(signature.body_type),
+                streams=streams,
+                group=_group_of(function, group, self.group),
+                type=type,
+                concurrency=concurrency,
+                timeout=timeout,
+                retry=self.retry if retry is None else _checked("retry", retry, RetryPolicy),
+                dead_letter=self.dead_letter if dead_letter is None else _checked("dead_letter", dead_letter, DeadLetterPolicy),
+                executor=choose_executor(function, executor),
+                start=start,
+                codec=chosen,
+            )
+            check_handler(handler)
+            check_beside(handler, self.handlers)
+            self.handlers.append(handler)
+            return function
+
+        if streams and callable(streams[0]):
+            raise SetupError("write @app.handler(\"stream\"), with the stream's name: a handler needs to know where to read")
+        return register
+
+    def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
+        """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""
+        if not is_async(function):
+            raise SetupError(f"middleware {name_of(function)!r} is not async: write `async def {name_of(function)}(ctx, call_next)`")
+        self.middlewares.append(function)
+        return function
+
+    # ---- publishing ---------------------------------------------------------------------------------------------------------
+
+    async def publish(  # noqa: PLR0913  # what an entry can say, by keyword
+        self,
+        stream: str,
+        body: Any,
+        *,
+        type: str | None = None,  # noqa: A002
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        max_length: int | None = None,
+    ) -> str:
+        """Add an entry to `stream` and return its id. It is not part of any delivery; in a handler, `ctx.publish` is.
+
+        Raises `EncodeError` (nothing was sent), `ServerError` (refused), or `ConnectionLost` (it may have been written or not: it is
+        never sent a second time, because that could write it twice).
+        """
+        return await self._publisher.publish(self.encode(stream, body, type=type, headers=headers, key=key, max_length=max_length))
+
+    async def publish_many(  # noqa: PLR0913
+        self,
+        stream: str,
+        bodies: Iterable[Any],
+        *,
+        type: str | None = None,  # noqa: A002
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        max_length: int | None = None,
+    ) -> list[str]:
+        """Add many entries in order, pipelined; all are encoded before the first is sent. Returns their ids.
+
+        Raises as `publish` does; where the server refused some, an `ExceptionGroup` of their errors.
+        """
+        entries = [self.encode(stream, body, type=type, headers=headers, key=key, max_length=max_length) for body in bodies]
+        return await self._publisher.publish_many(entries)
+
+    def encode(
+        self,
+        stream: str,
+        body: Any,
+        *,
+        type: str | None = None,  # noqa: A002
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        max_length: int | None = None,
+    ) -> Outgoing:
+        """The entry that `publish` would add. Raises `EncodeError`."""
+        return self._publisher.encode(stream, body, type=type, headers=headers, key=key, max_length=max_length)
+
+    def encode_for_commit(self, stream: str, body: Any, **options: Any) -> Outgoing:
+        """As `encode`, for an entry that is written together with an acknowledgement, which bounds its number of fields."""
+        outgoing = self.encode(stream, body, **options)
+        if len(outgoing.fields) > MOST_VALUES:
+            raise EncodeError(f"an entry of more than {MOST_VALUES // 2} fields cannot be published with the acknowledgement")
+        return outgoing
+
+    async def close(self) -> None:
+        """End the publishing connection; a later publish opens a new one."""
+        await self._publisher.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # ---- settings -----------------------------------------------------------------------------------------------------------
+
+    def settings(self, flags: Mapping[str, Any] | None = None) -> Settings:
+        """The settings in force: arguments of this program over `flags` over the environment over defaults. Raises `SetupError`."""
+        return Settings.load(os.environ, {} if flags is None else flags, self._arguments)
+
+    @property
+    def says_where_redis_is(self) -> bool:
+        """Whether the program itself names a server."""
+        return "redis_url" in self._arguments
+
+
+def check_handler(handler: Handler) -> None:
+    """See that one registration makes sense by itself."""
+    name = handler.name
+    if not handler.streams:
+        raise SetupError(f'handler {name!r} has no stream: write @app.handler("orders")')
+    for stream in handler.streams:
+        if not isinstance(stream, str) or not stream:
+            raise SetupError(f"handler {name!r}: a stream's name is a non-empty string, not {stream!r}")
+        tag(stream)
+    if len(set(handler.streams)) < len(handler.streams):
+        raise SetupError(f"handler {name!r} names a stream twice")
+    if handler.concurrency is not None and (not isinstance(handler.concurrency, int) or handler.concurrency < 1):
+        raise SetupError(f"handler {name!r}: concurrency is a whole number of at least 1, not {handler.concurrency!r}")
+    if handler.timeout is not None and (not isinstance(handler.timeout, timedelta) or handler.timeout <= timedelta(0)):
+        raise SetupError(f"handler {name!r}: timeout is a positive timedelta, not {handler.timeout!r}")
+    if handler.start not in ("earliest", "latest"):
+        raise SetupError(f"handler {name!r}: start is 'earliest' or 'latest', not {handler.start!r}")
+    if handler.type is not None and (not isinstance(handler.type, str) or not handler.type):
+        raise SetupError(f"handler {name!r}: type is a non-empty string, not {handler.type!r}")
+
+
+def check_beside(handler: Handler, others: Iterable[Handler]) -> None:
+    """See that a registration does not contradict an earlier one."""
+    for other in others:
+        if other.name == handler.name:
+            raise SetupError(f"two handlers are called {handler.name!r}: rename one, or give it name=")
+        shared = set(other.streams) & set(handler.streams)
+        if not shared or other.group != handler.group:
+            continue
+        stream = min(shared)
+        if other.type == handler.type:
+            which = "without a type" if handler.type is None else f"of type {handler.type!r}"
+            raise SetupError(
+                f"{other.name!r} and {handler.name!r} both take entries {which} from stream {stream!r} in group {handler.group!r}: "
+                "tell them apart with type=, or give one another group"
+            )
+        if other.start != handler.start:
+            raise SetupError(f"{other.name!r} and {handler.name!r} share group {handler.group!r} of {stream!r} but not start=")
+
+
+def _group_of(function: HandlerFunction, group: str | None, default: str | None) -> str:
+    chosen = default if group is None else group
+    if not isinstance(chosen, str) or not chosen:
+        raise SetupError(f"handler {name_of(function)!r} has no group: give it group=, or give one to StreamWorker(group=…) for all")
+    return chosen
+
+
+def _checked(name: str, value: Any, kind: type[Any]) -> Any:
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise SetupError(f"{name} is a {kind.__name__}, not {value!r}")
+    return value
+
+
+def _given(redis_url: str | None, settings: Settings | None) -> dict[str, Any]:
+    """What the program itself says; only what it has set counts, so that the rest can still come from outside."""
+    given = {} if settings is None else {name: getattr(settings, name) for name in settings.model_fields_set}
+    if redis_url is not None:
+        given["redis_url"] = redis_url
+    return given
+

@@ -1,0 +1,29 @@
+"""How a command ends when it cannot go on: one sentence on standard error, and the exit code that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from streamworker.errors import ConnectionLost, ServerError, SetupError
+from streamworker.worker.process import ExitCode, Unreachable
+
+
+@contextmanager
+def sentences_for_errors(repair: str = "") -> Iterator[None]:
+    """Turn the errors that a user can mend into a sentence and an exit code. `repair` is added where no server answers."""
+    try:
+        yield
+    except SetupError as error:
+        _fail(str(error), ExitCode.USAGE)
+    except (Unreachable, ConnectionLost) as error:
+        _fail(f"{error}{repair}", ExitCode.UNREACHABLE)
+    except ServerError as error:
+        _fail(str(error), ExitCode.FAILURE)
+
+
+def _fail(sentence: str, code: ExitCode) -> None:
+    typer.secho(f"Error: {sentence}", err=True, fg=typer.colors.RED)
+    raise typer.Exit(int(code))

@@ -1,0 +1,117 @@
+"""`run`, `dev` and `check`."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from streamworker.app import StreamWorker
+from streamworker.cli import app as cli
+from streamworker.cli.failing import sentences_for_errors
+from streamworker.cli.loading import load_app
+from streamworker.cli.running import leave, run_worker
+from streamworker.cli.tables import print_handlers
+from streamworker.embedded import resolve_server
+from streamworker.settings import from_environment
+from streamworker.worker.process import choose_handlers
+
+Target = Annotated[str, typer.Argument(metavar="APP", envvar="STREAMWORKER_APP", help="module:attribute, module, or a file's path.")]
+Url = Annotated[str | None, typer.Option("--redis-url", "-u", help="Where Redis is; else STREAMWORKER_REDIS_URL or REDIS_URL.")]
+Concurrency = Annotated[int | None, typer.Option("--concurrency", "-c", help="Deliveries in flight per handler. [default: 10]")]
+Only = Annotated[list[str] | None, typer.Option("--handler", help="Run only this handler; may be repeated.")]
+Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="Run all handlers but this; may be repeated.")]
+Consumer = Annotated[str | None, typer.Option(help="This process's name in its groups; must be unique. [default: host-pid-random]")]
+Burst = Annotated[bool, typer.Option("--burst", help="Exit with 0 when nothing is undelivered, pending or waiting for a retry.")]
+Grace = Annotated[str | None, typer.Option(help="How long handlers may finish when told to stop. [default: 25s]")]
+MaxDeliveries = Annotated[int | None, typer.Option(help="Drain and exit after so many deliveries.")]
+MaxRuntime = Annotated[str | None, typer.Option(help="Drain and exit after so long, such as 1h.")]
+LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")]
+LogFormat = Annotated[str | None, typer.Option(help="auto, console or json. [default: auto]")]
+Loop = Annotated[str | None, typer.Option(help="auto, asyncio or uvloop. [default: auto]")]
+Factory = Annotated[bool, typer.Option("--factory", help="APP is a function that returns the StreamWorker.")]
+AppDir = Annotated[str, typer.Option(help="Where to look for the module.")]
+
+
+@cli.command()
+def run(  # noqa: PLR0913  # a command's options
+    target: Target,
+    redis_url: Url = None,
+    concurrency: Concurrency = None,
+    handler: Only = None,
+    exclude: Exclude = None,
+    consumer: Consumer = None,
+    burst: Burst = False,
+    grace: Grace = None,
+    max_deliveries: MaxDeliveries = None,
+    max_runtime: MaxRuntime = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+    loop: Loop = None,
+    factory: Factory = False,
+    app_dir: AppDir = ".",
+) -> None:
+    """Run a worker: read, handle, acknowledge, retry, set aside, until it is told to stop."""
+    flags = {
+        "redis_url": redis_url,
+        "concurrency": concurrency,
+        "handlers": tuple(handler) if handler else None,
+        "exclude": tuple(exclude) if exclude else None,
+        "consumer": consumer,
+        "burst": True if burst else None,
+        "grace": grace,
+        "max_deliveries": max_deliveries,
+        "max_runtime": max_runtime,
+        "log_level": log_level,
+        "log_format": log_format,
+        "loop": loop,
+    }
+    repair = f". For a private server on this machine: streamworker dev {target}"
+    with sentences_for_errors(repair):
+        application = load_app(target, factory=factory, app_dir=app_dir)
+        code = run_worker(application, application.settings(flags))
+    leave(code)
+
+
+@cli.command()
+def dev(  # noqa: PLR0913
+    target: Target,
+    redis_url: Url = None,
+    concurrency: Concurrency = None,
+    log_level: LogLevel = "debug",
+    factory: Factory = False,
+    app_dir: AppDir = ".",
+) -> None:
+    """Run a worker for development: finds or starts a server, and logs every delivery."""
+    with sentences_for_errors():
+        application = load_app(target, factory=factory, app_dir=app_dir)
+        flags: dict[str, Any] = {"concurrency": concurrency, "log_level": log_level, "log_format": "console"}
+        with resolve_server(_url_given(application, redis_url), allow_local=True) as server:
+            typer.secho(f"{server.note}\n  publish to it:  streamworker publish STREAM key=value -u {server.url}", err=True)
+            settings = application.settings(flags | {"redis_url": server.url})
+            print_handlers(application, settings, application.handlers, console=Console(stderr=True))
+            code = run_worker(application, settings)
+    leave(code)
+
+
+@cli.command()
+def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> None:
+    """Print the handlers with their streams, groups and policies; touches no server. Exits with 2 when something is wrong."""
+    with sentences_for_errors():
+        application = load_app(target, factory=factory, app_dir=app_dir)
+        settings = application.settings()
+        chosen = choose_handlers(application.handlers, settings)
+        print_handlers(application, settings, chosen)
+        streams = {stream for handler in chosen for stream in handler.streams}
+        groups = {handler.group for handler in chosen}
+        typer.echo(f"ok: {len(chosen)} handlers, {len(streams)} streams, {len(groups)} groups")
+
+
+def _url_given(application: StreamWorker, flag: str | None) -> str | None:
+    """The server that the program, the flag or the environment names; `None` when nobody does."""
+    if application.says_where_redis_is:
+        return application.settings().redis_url.get_secret_value()
+    return flag if flag is not None else from_environment(os.environ).get("redis_url")
+

@@ -1,0 +1,79 @@
+"""The codec for hot paths: the whole body as JSON in one field, headers as further fields. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import to_json, to_jsonable_python
+
+from streamworker.codecs.base import Decoder
+from streamworker.codecs.headers import is_header, write_headers
+from streamworker.codecs.readers import read_raw
+from streamworker.codecs.reasons import names_in, shown
+from streamworker.codecs.records import validated
+from streamworker.codecs.shapes import described, is_raw
+from streamworker.delivery import Fields
+from streamworker.errors import DecodeError, EncodeError, SetupError
+
+_check_numbers = json.JSONEncoder(allow_nan=False).encode
+
+
+class JsonCodec:
+    """Bodies as compact JSON in one field, which `field` names."""
+
+    name: str = "json"
+
+    def __init__(self, field: str = "data") -> None:
+        if not field or is_header(field.encode(errors="replace")):
+            raise SetupError(f"JsonCodec(field={field!r}): the name is empty or a header's; choose one such as 'data'")
+        self._field = field.encode()
+        self._adapters: dict[type, TypeAdapter[Any]] = {}
+
+    def encode(self, body: object, headers: Mapping[str, str]) -> Fields:
+        """The body as one field, then the headers. Raises `EncodeError`."""
+        try:
+            data = self._data(body)
+        except (ValueError, TypeError, RecursionError, SetupError):
+            raise EncodeError(
+                f"this {shown(type(body).__name__)} cannot be written as JSON: a value has no JSON form, is not finite, "
+                "or does not fit its field's type"
+            ) from None
+        return [self._field, data, *write_headers(headers)]
+
+    def decoder(self, annotation: Any) -> Decoder:
+        """What reads entries for a handler with this annotation. Raises `SetupError` when it cannot be a body."""
+        if is_raw(annotation):
+            return read_raw
+        validate = partial(described(annotation)[0].validate_json, by_alias=True)
+        field = self._field
+
+        def decode(fields: Fields) -> Any:
+            for position in range(len(fields) - 2, -1, -2):  # backwards: of repeated names the last wins
+                if fields[position] == field:
+                    return validated(validate, fields[position + 1])
+            held = f"it holds {names_in(fields)}" if fields else "it is empty"
+            raise DecodeError(f"the entry has no field {shown(field.decode())!r}: {held}")
+
+        return decode
+
+    def _data(self, body: object) -> bytes:
+        if (isinstance(body, BaseModel) or is_dataclass(body)) and not isinstance(body, type):
+            adapter = self._adapter(type(body))
+            data = adapter.dump_json(body, by_alias=True, round_trip=True, warnings="error")
+        else:
+            data = to_json(body, by_alias=True, round_trip=True)
+        if b"null" in data or b"NaN" in data or b"Infinity" in data:
+            # NaN is written as one of these words, and read back as something else or not at all.
+            _check_numbers(to_jsonable_python(body, by_alias=True, round_trip=True))
+        return data
+
+    def _adapter(self, kind: type) -> TypeAdapter[Any]:
+        adapter = self._adapters.get(kind)
+        if adapter is None:
+            adapter = self._adapters[kind] = described(kind)[0]
+        return adapter

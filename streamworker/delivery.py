@@ -1,0 +1,202 @@
+"""The values that travel through a worker: entries, deliveries, outcomes, verdicts. Imports nothing of ours.
+
+What happened (`Outcome`), what should be done (`Verdict`) and doing it (`worker/settlement.py`) are three things in three rooms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TypeAlias
+
+Fields: TypeAlias = list[bytes]
+"""An entry's fields as Redis sends them: name, value, name, value … Order and repeated names are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What lies in a stream: an id and its fields."""
+
+    id: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An entry that is to be written: where to, its fields, and the length to trim the stream to (`None`: not at all)."""
+
+    stream: str
+    fields: Fields
+    max_length: int | None = None
+
+
+@dataclass(slots=True)
+class Lease:
+    """How long a pending entry is ours: the stream it is pending in, and the fencing token (consumer name, delivery count).
+
+    `renewed_at` is the monotonic second at which the last good renewal (or the read) was *sent*: the server's clock for this lease
+    started no earlier. `lost` turns true once, when somebody else owns the entry or the lease ran out unrenewed.
+    """
+
+    key: str
+    entry_id: str
+    consumer: str
+    count: int
+    renewed_at: float
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What an entry has been through before this delivery; it travels in the envelope of a waiting retry."""
+
+    attempt: int = 1
+    crashes: int = 0
+    misrouted: int = 0
+    first_failed_at: datetime | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One handing of an entry to a worker: entry + stream + group + attempt + lease.
+
+    `id` is the id of the *original* entry and the same on every attempt, so it serves as an idempotency key.
+    `attempt` starts at 1; `crashes` counts earlier deliveries that ended without any verdict.
+    """
+
+    id: str
+    stream: str
+    group: str
+    consumer: str
+    fields: Fields = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    history: History
+    lease: Lease = field(repr=False)
+
+    @property
+    def attempt(self) -> int:
+        """How often a handler has been started for this entry with a counted end, this time included; starts at 1."""
+        return self.history.attempt
+
+    @property
+    def crashes(self) -> int:
+        """How many deliveries of this entry ended without any verdict because their worker died."""
+        return self.history.crashes
+
+    @property
+    def key(self) -> str | None:
+        """The ordering key the publisher gave (`_key`), if any."""
+        return self.headers.get("key")
+
+    @property
+    def published_at(self) -> datetime:
+        """When the entry was added, by the server's clock: the millisecond in front of its id."""
+        return datetime.fromtimestamp(int(self.id.partition("-")[0]) / 1000, tz=UTC)
+
+
+# ---- what happened ----------------------------------------------------------------------------------------------------------
+
+
+class Interruption(StrEnum):
+    """Why we stopped a handler, or did not start it."""
+
+    DRAIN = "drain"
+    NO_ROOM = "no_room"
+    LEASE_LOST = "lease_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The handler returned; `publishes` is what it asked to publish."""
+
+    publishes: tuple[Outgoing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The handler raised, or ran out of time (`HandlerTimeout`)."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """The entry's fields do not fit the handler's type; no user code ran."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Unroutable:
+    """No handler here takes entries of this type."""
+
+    type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The entry came back because its worker died; no user code ran yet this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """We stopped the handler, or never started it."""
+
+    why: Interruption
+
+
+Outcome: TypeAlias = Succeeded | Failed | Malformed | Unroutable | Crashed | Interrupted
+
+
+# ---- what should be done ----------------------------------------------------------------------------------------------------
+
+
+class Reason(StrEnum):
+    """Why an entry became a dead letter (`_dlq_reason`)."""
+
+    MALFORMED = "malformed"
+    REJECTED = "rejected"
+    UNRETRYABLE = "unretryable"
+    EXHAUSTED = "exhausted"
+    CRASHED = "crashed"
+    UNROUTABLE = "unroutable"
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Done: acknowledge, and commit `publishes` with the acknowledgement."""
+
+    publishes: tuple[Outgoing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Wait for `after`, then deliver again with `history`."""
+
+    after: timedelta
+    history: History
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give the entry back at once, uncounted."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Set the entry aside with its reason."""
+
+    reason: Reason
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Do nothing: the entry is no longer ours."""
+
+
+Verdict: TypeAlias = Ack | RetryLater | Release | DeadLetter | Abandon

@@ -1,0 +1,76 @@
+"""Every exception of the project, sorted by whose fault it is.
+
+Three families: what a *user of the library* did wrong (`SetupError`, `EncodeError`), what the *server or the network* did
+(`ConnectionLost`, `ServerError`), and what a *handler* says on purpose (`Retry`, `Snooze`, `Reject`). `DecodeError` blames the entry.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class StreamWorkerError(Exception):
+    """Anything that this library raises to its user."""
+
+
+# ---- the program is wrong ---------------------------------------------------------------------------------------------------
+
+
+class SetupError(StreamWorkerError):
+    """A registration, an import string, a setting or an option is wrong; the text names the repair."""
+
+
+class EncodeError(StreamWorkerError):
+    """A body or header cannot be written as an entry; nothing was sent."""
+
+
+# ---- the entry is wrong -----------------------------------------------------------------------------------------------------
+
+
+class DecodeError(StreamWorkerError):
+    """An entry's fields do not fit the handler's type. The text is capped and carries no payload."""
+
+
+# ---- the server or the network is wrong -------------------------------------------------------------------------------------
+
+
+class ConnectionLost(StreamWorkerError):
+    """The server cannot be reached, or the connection ended before the reply came: the command may have run or not."""
+
+
+class ServerError(StreamWorkerError):
+    """The server refused a command. `code` is its error word (`WRONGTYPE`, `OOM`, `NOGROUP` …), `ERR` when it gave none."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+# ---- the handler says so ----------------------------------------------------------------------------------------------------
+
+
+class Retry(Exception):
+    """Raised by a handler: try this entry again later; counts as an attempt.
+
+    `after` is how long to wait; without it the retry policy's backoff decides.
+    """
+
+    def __init__(self, reason: str = "", *, after: timedelta | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Snooze(Exception):
+    """Raised by a handler: try this entry again after `after`; does not count as an attempt."""
+
+    def __init__(self, reason: str = "", *, after: timedelta) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Reject(Exception):
+    """Raised by a handler: this entry will never succeed; set it aside as a dead letter at once."""
+
+
+class HandlerTimeout(TimeoutError):
+    """A handler ran longer than its `timeout`."""

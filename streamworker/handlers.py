@@ -1,0 +1,191 @@
+"""What a user registers, read once and checked at registration, and what a handler is given when it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import inspect
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeAlias, get_type_hints
+
+import structlog
+
+from streamworker.codecs import Codec, Decoder
+from streamworker.delivery import Delivery, Outgoing
+from streamworker.errors import SetupError
+from streamworker.policies import DeadLetterPolicy, RetryPolicy
+
+HandlerFunction: TypeAlias = Callable[..., Any]
+Start: TypeAlias = Literal["earliest", "latest"]
+Executor: TypeAlias = Literal["async", "thread"]
+Publish: TypeAlias = Callable[..., Outgoing]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A registered handler: its function, where its entries come from, and its policies.
+
+    `concurrency` is `None` where the worker's setting decides. `type` is the `_type` header it takes; `None` takes the rest.
+    """
+
+    name: str
+    function: HandlerFunction
+    body_type: Any
+    wants_context: bool
+    decode: Decoder
+    streams: tuple[str, ...]
+    group: str
+    type: str | None
+    concurrency: int | None
+    timeout: timedelta | None
+    retry: RetryPolicy
+    dead_letter: DeadLetterPolicy
+    executor: Executor
+    start: Start
+    codec: Codec
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a handler's parameters say: the body's type, and whether it wants a context as second argument."""
+
+    body_type: Any
+    wants_context: bool
+
+
+class _Nothing:
+    """An awaitable that is done already, so that `publish` works with and without `await`."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """What a handler and its middleware are given beside the body.
+
+    `body` is the decoded body, `state` what the lifespan yielded, `deadline` when the handler's timeout ends (`None`: never).
+    """
+
+    delivery: Delivery
+    handler: Handler
+    body: Any
+    state: Mapping[str, Any]
+    deadline: datetime | None
+    _encode: Publish = field(repr=False)
+    _publishes: list[Outgoing] = field(default_factory=list, repr=False)
+    _log: Any = field(default=None, repr=False)
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger that knows stream, group, entry, handler and attempt."""
+        if self._log is None:
+            delivery = self.delivery
+            self._log = structlog.get_logger("streamworker.handler").bind(
+                stream=delivery.stream,
+                group=delivery.group,
+                entry_id=delivery.id,
+                handler=self.handler.name,
+                attempt=delivery.attempt,
+            )
+        return self._log
+
+    @property
+    def lease_lost(self) -> bool:
+        """Whether the entry belongs to somebody else by now; whatever this handler still does, another one does too."""
+        return self.delivery.lease.lost
+
+    def publish(
+        self,
+        stream: str,
+        body: Any,
+        *,
+        type: str | None = None,  # noqa: A002  # the word that users know
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        max_length: int | None = None,
+    ) -> Awaitable[None]:
+        """Publish when, and only if, this delivery is acknowledged: both happen in one atomic step, or neither.
+
+        May be awaited or not, so plain functions can call it. The entry's id is not known before the commit, so none is returned.
+        Raises `EncodeError` when the body cannot be written.
+        """
+        self._publishes.append(self._encode(stream, body, type=type, headers=headers, key=key, max_length=max_length))
+        return _Nothing()
+
+    @property
+    def publishes(self) -> tuple[Outgoing, ...]:
+        """What was published so far, waiting for the acknowledgement."""
+        return tuple(self._publishes)
+
+    def forget_publishes(self) -> None:
+        """Drop what was published so far: for a middleware that starts the handler a second time."""
+        self._publishes.clear()
+
+
+CallNext: TypeAlias = Callable[[Context], Awaitable[Any]]
+Middleware: TypeAlias = Callable[[Context, CallNext], Awaitable[Any]]
+
+
+def deadline_of(handler: Handler) -> datetime | None:
+    """When a run of `handler` that starts now must have ended."""
+    return None if handler.timeout is None else datetime.now(UTC) + handler.timeout
+
+
+def read_signature(function: HandlerFunction) -> Signature:
+    """What `function`'s parameters ask for. Raises `SetupError` with the repair when a worker could not call it."""
+    name = name_of(function)
+    hints = _hints(function, name)
+    parameters = list(inspect.signature(function).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not positional or hints.get(positional[0].name) is Context:
+        raise SetupError(f"handler {name!r} takes no body: give it a first parameter such as `order: OrderPlaced`")
+    beyond = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)][2:]
+    if beyond:
+        raise SetupError(f"handler {name!r} needs {beyond[0].name!r}, but it is called with the body and a Context only")
+    body = hints.get(positional[0].name, dict[str, str])
+    second = positional[1] if len(positional) > 1 else None
+    wants_context = second is not None and (hints.get(second.name) is Context or second.default is second.empty)
+    if wants_context and second is not None and hints.get(second.name, Context) is not Context:
+        raise SetupError(f"handler {name!r}: its second parameter {second.name!r} is a Context, or has a default")
+    return Signature(body, wants_context)
+
+
+def choose_executor(function: HandlerFunction, wanted: str | None) -> Executor:
+    """Where a handler runs: `async def` on the loop, `def` in a thread. Raises `SetupError` when `wanted` does not fit."""
+    natural: Executor = "async" if is_async(function) else "thread"
+    if wanted is None or wanted == natural:
+        return natural
+    if wanted not in ("async", "thread"):
+        near = difflib.get_close_matches(wanted, ("async", "thread"), n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise SetupError(f"executor is 'async' or 'thread', not {wanted!r}{hint}")
+    repair = "make it `async def`" if wanted == "async" else "make it a plain `def`"
+    raise SetupError(f"handler {name_of(function)!r} cannot run as {wanted!r}: {repair}, or leave executor out")
+
+
+def is_async(function: HandlerFunction) -> bool:
+    """Whether calling `function` gives a coroutine: an `async def`, or an object whose `__call__` is one."""
+    return asyncio.iscoroutinefunction(function) or asyncio.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def name_of(function: HandlerFunction) -> str:
+    """The name a handler goes by in logs and tables."""
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _hints(function: HandlerFunction, name: str) -> dict[str, Any]:
+    target = function if inspect.isroutine(function) else type(function).__call__
+    try:
+        return get_type_hints(target)
+    except NameError as error:
+        raise SetupError(
+            f"handler {name!r}: its annotations name {error.name!r}, which its module does not know: define it at module level"
+        ) from error
+    except TypeError as error:
+        raise SetupError(f"handler {name!r}: its annotations cannot be read: {error}") from error

@@ -1,0 +1,38 @@
+"""One log line per delivery: what was decided about it, and how long it took."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Release, RetryLater, Verdict
+from streamworker.handlers import Handler
+from streamworker.observe.descriptions import cap, describe
+
+LINE_LIMIT = 500
+"""Of an error in a log line; the dead letter holds more of it."""
+
+
+def log_verdict(log: Any, delivery: Delivery, handler: Handler | None, verdict: Verdict, seconds: float) -> None:
+    """Say what becomes of this delivery. Successes are debug lines, so that a fast worker is not slowed by its log."""
+    facts = {
+        "stream": delivery.stream,
+        "entry_id": delivery.id,
+        "handler": None if handler is None else handler.name,
+        "attempt": delivery.attempt,
+        "duration_ms": round(seconds * 1000, 1),
+    }
+    match verdict:
+        case Ack():
+            log.debug("delivery.acked", **facts)
+        case RetryLater(after=after, error=error):
+            error_text = None if error is None else cap(describe(error), LINE_LIMIT)
+            log.warning("delivery.retrying", **facts, after_s=round(after.total_seconds(), 3), error=error_text)
+        case DeadLetter(reason=reason, error=error):
+            error_text = None if error is None else cap(describe(error), LINE_LIMIT)
+            log.error("delivery.dead_lettered", **facts, reason=reason.value, crashes=delivery.crashes, error=error_text)
+        case Release():
+            log.debug("delivery.released", **facts)
+        case Abandon():
+            log.warning("delivery.abandoned", **facts, why="its lease was lost")
+        case _:
+            assert_never(verdict)

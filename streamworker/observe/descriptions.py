@@ -1,0 +1,54 @@
+"""An exception as text that may leave the process: capped, and without the payload as far as we can know.
+
+A validation error quotes its input and can grow to many megabytes, so its own text is never used. What a user's own exception says is
+the user's; it is only capped.
+"""
+
+from __future__ import annotations
+
+import traceback
+from itertools import islice
+
+from pydantic import ValidationError
+
+ERROR_LIMIT = 2_000
+TRACEBACK_LIMIT = 8_000
+_PROBLEMS = 5
+
+
+def describe(error: BaseException) -> str:
+    """The error's type and text in one capped string. Never raises, whatever the error's `__str__` does."""
+    text = _validation_text(error) if isinstance(error, ValidationError) else _own_text(error)
+    name = type(error).__qualname__
+    return cap(f"{name}: {text}" if text else name, ERROR_LIMIT)
+
+
+def trace(error: BaseException) -> str:
+    """Where the error came from: its frames, the innermost kept when the text must be capped, then its description."""
+    frames = "".join(islice(traceback.format_tb(error.__traceback__, limit=-30), 30))
+    room = TRACEBACK_LIMIT - ERROR_LIMIT
+    if len(frames) > room:
+        frames = "…\n" + frames[-room:]
+    return f"Traceback (most recent call last):\n{frames}{describe(error)}"
+
+
+def cap(text: str, limit: int) -> str:
+    """The text, cut with an ellipsis where it is longer than `limit` characters, and always fit for UTF-8."""
+    short = text if len(text) <= limit else text[: limit - 1] + "…"
+    return short.encode("utf-8", "backslashreplace").decode()
+
+
+def _own_text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # an error that cannot be printed is still an error to report
+        return "<its text cannot be printed>"
+
+
+def _validation_text(error: ValidationError) -> str:
+    count = error.error_count()
+    if count > 1_000:
+        return f"{count} validation errors"
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    shown = "; ".join(f"{'.'.join(map(str, p['loc']))[:60]}: {p['type']}" for p in problems[:_PROBLEMS])
+    return f"{count} validation errors: {shown}" + ("; …" if count > _PROBLEMS else "")

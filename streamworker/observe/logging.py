@@ -1,0 +1,65 @@
+"""How log lines look: for people on a terminal, as JSON elsewhere. Called by the command line only; a library configures nothing.
+
+Every line, structlog's and the standard library's alike, goes to standard error through one handler
+(https://www.structlog.org/en/stable/standard-library.html#rendering-using-structlog-based-formatters-within-logging).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import structlog
+
+LOGGER = "streamworker"
+
+
+def configure(level: str, form: str) -> None:
+    """Send log lines of at least `level` to standard error as `console` or `json`; `auto` asks whether it is a terminal.
+
+    Does nothing when the program has configured structlog itself.
+    """
+    if structlog.is_configured():
+        return
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    for_people = form == "console" or (form == "auto" and sys.stderr.isatty())
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(for_people)],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+
+
+def _renderers(for_people: bool) -> list[Any]:
+    if for_people:
+        return [structlog.dev.ConsoleRenderer(colors=_wants_colours(), pad_event_to=32)]
+    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+
+
+def _wants_colours() -> bool:
+    """https://no-color.org and its counterpart FORCE_COLOR."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

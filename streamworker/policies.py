@@ -1,0 +1,214 @@
+"""What should be done about what happened. Pure: no clock, no randomness, no I/O; a random number in [0, 1) comes in as argument.
+
+`decide` is the only place where an attempt is compared with a limit, and the only place where a verdict is born.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import assert_never
+
+from streamworker.delivery import (
+    Abandon,
+    Ack,
+    Crashed,
+    DeadLetter,
+    Delivery,
+    Failed,
+    Interrupted,
+    Interruption,
+    Malformed,
+    Outcome,
+    Reason,
+    Release,
+    RetryLater,
+    Succeeded,
+    Unroutable,
+    Verdict,
+)
+from streamworker.errors import Reject, Retry, SetupError, Snooze
+
+MAX_MISROUTES = 10
+"""How often an entry without a handler here waits for a newer worker before it is set aside: about six minutes in all."""
+
+LONGEST_DELAY = timedelta(days=365)
+"""No backoff waits longer; it also keeps a user's own backoff function from overflowing the server's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before an attempt: a base delay by attempt number, and the share of it that chance may take off.
+
+    `jitter` 0 waits exactly the base delay, 1 (full jitter) anything between nothing and the base delay. Build one with
+    `constant`, `linear`, `exponential`, `steps` or `by`.
+    """
+
+    base: Callable[[int], timedelta]
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.jitter <= 1:
+            raise SetupError(f"jitter is a share between 0 and 1, not {self.jitter!r}")
+
+    @classmethod
+    def constant(cls, delay: timedelta, *, jitter: float = 0.0) -> Backoff:
+        """The same delay before every attempt."""
+        _need_duration("delay", delay)
+        return cls(lambda _attempt: delay, jitter)
+
+    @classmethod
+    def linear(cls, first: timedelta, *, cap: timedelta = timedelta(minutes=5), jitter: float = 0.0) -> Backoff:
+        """`first` × the attempts so far, never above `cap`."""
+        _need_duration("first", first)
+        _need_duration("cap", cap)
+        return cls(lambda attempt: min(cap, first * min(attempt, 1_000_000)), jitter)
+
+    @classmethod
+    def exponential(
+        cls,
+        first: timedelta = timedelta(seconds=1),
+        *,
+        cap: timedelta = timedelta(minutes=5),
+        factor: float = 2.0,
+        jitter: float = 1.0,
+    ) -> Backoff:
+        """`first`, then each time `factor` times as long, never above `cap`; full jitter unless told otherwise."""
+        _need_duration("first", first)
+        _need_duration("cap", cap)
+        if not factor >= 1:
+            raise SetupError(f"factor is at least 1, not {factor!r}: a backoff does not shrink")
+        return cls(lambda attempt: _grow(first, factor, attempt, cap), jitter)
+
+    @classmethod
+    def steps(cls, delays: Sequence[timedelta], *, jitter: float = 0.0) -> Backoff:
+        """The delays as listed; the last one repeats."""
+        listed = tuple(delays)
+        if not listed:
+            raise SetupError("Backoff.steps needs at least one delay")
+        for delay in listed:
+            _need_duration("every delay", delay)
+        return cls(lambda attempt: listed[min(attempt, len(listed)) - 1], jitter)
+
+    @classmethod
+    def by(cls, base: Callable[[int], timedelta], *, jitter: float = 0.0) -> Backoff:
+        """A function of the attempt that failed (1, 2, …)."""
+        return cls(base, jitter)
+
+    def delay(self, attempt: int, random: float) -> timedelta:
+        """How long to wait after attempt number `attempt` failed; `random` is in [0, 1)."""
+        base = min(max(self.base(attempt), timedelta(0)), LONGEST_DELAY)
+        return base * (1 - self.jitter * random)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often an entry is tried, how long between, and which errors are hopeless.
+
+    A handler is started at most `max_attempts` times with a counted end. An entry whose worker died `max_crashes` times without a
+    verdict is set aside before any user code runs again. Errors of a type in `give_up_on` are not retried.
+    """
+
+    max_attempts: int = 5
+    backoff: Backoff = field(default_factory=Backoff.exponential)
+    give_up_on: tuple[type[BaseException], ...] = ()
+    max_crashes: int = 3
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise SetupError(f"max_attempts is at least 1, not {self.max_attempts!r}")
+        if self.max_crashes < 1:
+            raise SetupError(f"max_crashes is at least 1, not {self.max_crashes!r}")
+        if not isinstance(self.backoff, Backoff):
+            raise SetupError("backoff is a Backoff, for example Backoff.exponential()")
+        if not isinstance(self.give_up_on, tuple):
+            object.__setattr__(self, "give_up_on", _error_types(self.give_up_on))
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterPolicy:
+    """How dead letters are kept: the newest `keep_last` per stream and group (`None`: all), with or without the traceback."""
+
+    keep_last: int | None = None
+    traceback: bool = True
+
+    def __post_init__(self) -> None:
+        if self.keep_last is not None and self.keep_last < 1:
+            raise SetupError(f"keep_last is at least 1, or None to keep all, not {self.keep_last!r}")
+
+
+def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: float) -> Verdict:
+    """What to do about `outcome`; the first case that fits wins."""
+    match outcome:
+        case Succeeded(publishes):
+            return Ack(publishes)
+        case Interrupted(Interruption.LEASE_LOST):
+            return Abandon()
+        case Interrupted(Interruption.DRAIN | Interruption.NO_ROOM):
+            return Release()
+        case Malformed(error):
+            return DeadLetter(Reason.MALFORMED, error)
+        case Unroutable():
+            return _decide_unroutable(delivery)
+        case Crashed():
+            return DeadLetter(Reason.CRASHED)
+        case Failed(error):
+            return _decide_failed(error, delivery, policy, random)
+        case _:
+            assert_never(outcome)
+
+
+def is_crash_loop(delivery: Delivery, policy: RetryPolicy) -> bool:
+    """Whether this entry took its worker down so often that it must not run again."""
+    return delivery.crashes >= policy.max_crashes
+
+
+def _decide_failed(error: BaseException, delivery: Delivery, policy: RetryPolicy, random: float) -> Verdict:
+    history = delivery.history
+    match error:
+        case Reject():
+            return DeadLetter(Reason.REJECTED, error)
+        case Snooze(after=after):
+            return RetryLater(after, history)
+        case _ if isinstance(error, policy.give_up_on):
+            return DeadLetter(Reason.UNRETRYABLE, error)
+        case _ if history.attempt >= policy.max_attempts:
+            return DeadLetter(Reason.EXHAUSTED, error)
+        case Retry(after=after) if after is not None:
+            return RetryLater(after, replace(history, attempt=history.attempt + 1), error)
+        case _:
+            after = policy.backoff.delay(history.attempt, random)
+            return RetryLater(after, replace(history, attempt=history.attempt + 1), error)
+
+
+def _decide_unroutable(delivery: Delivery) -> Verdict:
+    """During a rolling deploy a newer worker may know the type, so wait for one, uncounted, a bounded number of times."""
+    misrouted = delivery.history.misrouted + 1
+    if misrouted > MAX_MISROUTES:
+        return DeadLetter(Reason.UNROUTABLE)
+    after = _grow(timedelta(seconds=1), 2, misrouted, timedelta(minutes=1))
+    return RetryLater(after, replace(delivery.history, misrouted=misrouted))
+
+
+def _grow(first: timedelta, factor: float, attempt: int, cap: timedelta) -> timedelta:
+    """`first` × `factor` ** (attempt - 1), at most `cap`; the power is never computed where it could overflow."""
+    try:
+        return min(cap, first * factor ** (attempt - 1))
+    except OverflowError:
+        return cap
+
+
+def _need_duration(name: str, value: timedelta) -> None:
+    if not isinstance(value, timedelta):
+        raise SetupError(f"{name} is a timedelta, for example timedelta(seconds=1), not {value!r}")
+    if value < timedelta(0):
+        raise SetupError(f"{name} cannot be negative, as {value} is")
+
+
+def _error_types(given: object) -> tuple[type[BaseException], ...]:
+    """Accept one class or any iterable of classes where the field wants a tuple."""
+    listed = tuple(given) if isinstance(given, (list, set, frozenset)) else (given,)
+    if not all(isinstance(item, type) and issubclass(item, BaseException) for item in listed):
+        raise SetupError(f"give_up_on holds exception classes, not {given!r}")
+    return listed  # type: ignore[return-value]  # checked in the line above

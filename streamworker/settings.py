@@ -1,0 +1,145 @@
+"""How a worker process runs: one frozen record, filled from arguments, flags, the environment and defaults, in this order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from streamworker.errors import SetupError
+
+DEFAULT_REDIS_URL = "redis://localhost:6379/0"
+PREFIX = "STREAMWORKER_"
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def parse_duration(text: str) -> timedelta:
+    """A duration as people write it: `25s`, `500ms`, `5m`, `1h30m`. Raises `SetupError`; a bare number has no unit, so it is refused."""
+    compact = text.strip().lower()
+    if not _DURATION.fullmatch(compact):
+        raise SetupError(f"{text!r} is not a duration: write it with its unit, such as 500ms, 25s, 5m or 1h30m")
+    try:
+        return timedelta(seconds=sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(compact)))
+    except OverflowError:
+        raise SetupError(f"{text!r} is too long for a duration") from None
+
+
+def format_duration(duration: timedelta) -> str:
+    """A duration as `parse_duration` reads it: `25s`, `1h30m`, `500ms`."""
+    milliseconds = round(duration / timedelta(milliseconds=1))
+    parts = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
+        amount, milliseconds = divmod(milliseconds, size)
+        if amount:
+            parts.append(f"{amount}{unit}")
+    return "".join(parts) or "0s"
+
+
+def _as_duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_duration(value)
+    except SetupError as error:
+        raise ValueError(str(error)) from None
+
+
+def _as_names(value: Any) -> Any:
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_as_duration)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
+
+
+class Settings(BaseModel):
+    """The settings of one worker process. Durations are `timedelta`; in the environment they are written `25s`, `5m`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    redis_url: SecretStr = Field(SecretStr(DEFAULT_REDIS_URL), description="Where the server is: redis://, rediss:// or unix://.")
+    concurrency: int = Field(10, ge=1, le=100_000, description="Deliveries in flight per handler that does not say so itself.")
+    handlers: Names = Field((), description="Run only these handlers.")
+    exclude: Names = Field((), description="Run all handlers but these.")
+    consumer: str | None = Field(None, min_length=1, description="This process's name in its groups; unique, made up by default.")
+    burst: bool = Field(False, description="End when nothing is undelivered, pending or waiting for a retry.")
+    grace: Duration = Field(timedelta(seconds=25), ge=timedelta(0), description="How long a drain lets handlers finish.")
+    max_deliveries: int | None = Field(None, ge=1, description="Drain and end after so many deliveries.")
+    max_runtime: Duration | None = Field(None, gt=timedelta(0), description="Drain and end after so long.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is logged.")
+    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json.")
+    loop: Literal["auto", "asyncio", "uvloop"] = Field("auto", description="auto: uvloop where it is installed.")
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str], flags: Mapping[str, Any], arguments: Mapping[str, Any]) -> Settings:
+        """Merge: arguments of the program over flags over environment over defaults; `None` means not given.
+
+        Raises `SetupError` that names the setting and where it came from.
+        """
+        merged: dict[str, Any] = {}
+        origin: dict[str, str] = {}
+        for source, values in (
+            ("environment variable", from_environment(environment)),
+            ("option", flags),
+            ("argument", arguments),
+        ):
+            for name, value in values.items():
+                if value is not None:
+                    merged[name] = value
+                    origin[name] = source
+        try:
+            return cls(**merged)
+        except ValidationError as error:
+            raise SetupError(_explain(error, origin)) from None
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings that the environment gives: `STREAMWORKER_NAME`, or a file's content by `STREAMWORKER_NAME_FILE`.
+
+    `REDIS_URL` (and `REDIS_URL_FILE`) stand in where the prefixed name is not set. An empty variable counts as not set.
+    """
+    found: dict[str, str] = {}
+    for name in Settings.model_fields:
+        variables = [PREFIX + name.upper()]
+        if name == "redis_url":
+            variables.append("REDIS_URL")
+        for variable in variables:
+            value = _variable_or_file(environment, variable)
+            if value is not None:
+                found[name] = value
+                break
+    return found
+
+
+def _variable_or_file(environment: Mapping[str, str], variable: str) -> str | None:
+    value = environment.get(variable, "").strip()
+    path = environment.get(f"{variable}_FILE", "").strip()
+    if value and path:
+        raise SetupError(f"{variable} and {variable}_FILE are both set: keep one")
+    if not path:
+        return value if value else None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{variable}_FILE names {path!r}, which cannot be read: {type(error).__name__}") from None
+
+
+def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
+    sentences = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = str(problem["loc"][0])
+        source = origin.get(name, "setting")
+        shown = {
+            "environment variable": f"{PREFIX}{name.upper()}",
+            "option": f"--{name.replace('_', '-')}",
+            "argument": f"{name}=",
+        }.get(source, name)
+        sentences.append(f"{source} {shown}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(sentences)

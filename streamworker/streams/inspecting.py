@@ -1,0 +1,67 @@
+"""Commands that only look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from streamworker.delivery import Entry
+from streamworker.streams.wire import Link
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEntry:
+    """A delivered, unacknowledged entry as XPENDING shows it."""
+
+    id: str
+    consumer: str
+    idle_ms: int
+    count: int
+
+
+async def entries(link: Link, stream: str, *, first: str = "-", last: str = "+", count: int | None = None) -> list[Entry]:
+    """Entries by id, oldest first (XRANGE)."""
+    limit = () if count is None else ("COUNT", count)
+    return _entries(await link.call("XRANGE", stream, first, last, *limit))
+
+
+async def newest(link: Link, stream: str, count: int) -> list[Entry]:
+    """The last `count` entries, oldest first (XREVRANGE)."""
+    return _entries(await link.call("XREVRANGE", stream, "+", "-", "COUNT", count))[::-1]
+
+
+async def follow(link: Link, stream: str, *, after: str, count: int, block_ms: int | None) -> list[Entry]:
+    """Entries after an id (`$`: from now on), waiting up to `block_ms` for the first one (XREAD, no group)."""
+    wait = () if block_ms is None else ("BLOCK", block_ms)
+    within = 5.0 if block_ms is None else block_ms / 1000 + 3.0
+    reply = await link.call("XREAD", "COUNT", count, *wait, "STREAMS", stream, after, within=within)
+    return _entries(reply[0][1]) if reply else []
+
+
+async def pending(
+    link: Link, stream: str, group: str, *, count: int, consumer: str | None = None, idle_ms: int | None = None
+) -> list[PendingEntry]:
+    """Pending entries, oldest id first (XPENDING)."""
+    idle = () if idle_ms is None else ("IDLE", idle_ms)
+    whose = () if consumer is None else (consumer,)
+    reply = await link.call("XPENDING", stream, group, *idle, "-", "+", count, *whose)
+    return [PendingEntry(row[0].decode(), row[1].decode(errors="backslashreplace"), row[2], row[3]) for row in reply]
+
+
+async def length(link: Link, stream: str) -> int:
+    """How many entries a stream holds (XLEN)."""
+    return int(await link.call("XLEN", stream))
+
+
+async def waiting(link: Link, due_key: str) -> int:
+    """How many retries wait (ZCARD)."""
+    return int(await link.call("ZCARD", due_key))
+
+
+async def remove(link: Link, stream: str, entry_ids: list[str]) -> int:
+    """Delete entries from a stream (XDEL); answers how many were there."""
+    return int(await link.call("XDEL", stream, *entry_ids))
+
+
+def _entries(reply: list[Any]) -> list[Entry]:
+    return [Entry(raw[0].decode(), raw[1]) for raw in reply]

@@ -1,0 +1,55 @@
+"""The names of our own keys. Pure.
+
+All of them carry the stream's name as hash tag, so in a cluster they lie in the stream's slot
+(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags). They are part of the contract:
+an operator may look at them with redis-cli.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamworker.errors import SetupError
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKeys:
+    """The keys of one consumer group on one stream."""
+
+    stream: str
+    due: str
+    parked: str
+    retry: str
+    dead_letters: str
+    sweep: str
+
+
+def keys_of(stream: str, group: str) -> GroupKeys:
+    """The keys that belong to `group` on `stream`."""
+    tagged = tag(stream)
+    return GroupKeys(
+        stream=stream,
+        due=f"{tagged}:due:{group}",
+        parked=f"{tagged}:parked:{group}",
+        retry=f"{tagged}:retry:{group}",
+        dead_letters=f"{tagged}:dlq:{group}",
+        sweep=f"{tagged}:sw:sweep:{group}",
+    )
+
+
+def tag(stream: str) -> str:
+    """The stream's name as hash tag: `orders` → `{orders}`; a name that already has a tag keeps it.
+
+    A name with a brace that makes no valid tag (`a}b`, `{}x`) cannot be co-located by any tag, so it is refused.
+    """
+    if has_tag(stream):
+        return stream
+    if "}" in stream:
+        raise SetupError(f"stream {stream!r} has a closing brace but no hash tag: rename it, or give it one like '{{orders}}:eu'")
+    return f"{{{stream}}}"
+
+
+def has_tag(name: str) -> bool:
+    """Whether a Redis cluster would hash only a part of this name: the first `{` followed by at least one character and a `}`."""
+    opening = name.find("{")
+    return opening >= 0 and name.find("}", opening + 1) > opening + 1

@@ -1,0 +1,101 @@
+"""How entries become ours: new ones, those whose lease ran out, and those whose reply was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streamworker.delivery import Entry
+from streamworker.streams.scripts import script
+from streamworker.streams.wire import Link
+
+READ_MARGIN_SECONDS = 3.0
+"""How much longer than its BLOCK a read may take before the connection counts as dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An entry that is now pending under our name, and how often it has been delivered, this time included."""
+
+    key: str
+    entry: Entry
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One step of a scan: where to go on (`None`: the end), what was taken, and the ids that were trimmed while pending."""
+
+    following: str | None
+    taken: list[Taken]
+    trimmed: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many entries may be read from `keys` together, in this order of precedence."""
+
+    keys: tuple[str, ...]
+    size: int
+
+
+async def fill(link: Link, group: str, consumer: str, rooms: Sequence[Room]) -> tuple[list[Taken], dict[str, str]]:
+    """Read new entries up to the size of each room, without blocking; errors come back by stream, as text."""
+    keys = [key for room in rooms for key in room.keys]
+    numbers = [number for number, room in enumerate(rooms, 1) for _ in room.keys]
+    arguments = [group, consumer, len(rooms), *(room.size for room in rooms), *numbers]
+    found, refused = await script("fill").run(link, keys, arguments)
+    taken = [Taken(keys[at - 1], _entry(raw), 1) for at, entries in found for raw in entries]
+    return taken, {keys[at - 1]: text.decode(errors="replace") for at, text in refused}
+
+
+async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, count: int, block_ms: int) -> list[Taken]:
+    """Wait for new entries on any of `keys`, up to `count` of each; an empty list when `block_ms` went by."""
+    reply = await link.call(
+        *("XREADGROUP", "GROUP", group, consumer, "COUNT", count, "BLOCK", block_ms, "STREAMS", *keys, *(">" for _ in keys)),
+        within=block_ms / 1000 + READ_MARGIN_SECONDS,
+    )
+    return [Taken(name.decode(), _entry(raw), 1) for name, entries in reply or () for raw in entries]
+
+
+async def reclaim(link: Link, key: str, group: str, consumer: str, *, lease_ms: int, cursor: str, count: int) -> Page:
+    """Take over entries that have been idle for a whole lease, one page from `cursor` on; counts a delivery of each."""
+    following, entries, trimmed = await script("reclaim").run(link, [key], [group, consumer, lease_ms, cursor, count])
+    return _page(key, None if following == b"0-0" else following.decode(), entries, trimmed)
+
+
+async def reconcile(link: Link, key: str, group: str, consumer: str, *, held: Collection[str], counted: bool) -> list[Page]:
+    """Take up every entry pending under our name that we do not hold; `counted` says whether that counts as a delivery."""
+    pages: list[Page] = []
+    following: str | None = "-"
+    while following is not None:
+        arguments = [group, consumer, following, 100, int(counted), *held]
+        after, entries, trimmed = await script("reconcile").run(link, [key], arguments)
+        following = after.decode() or None
+        pages.append(_page(key, following, entries, trimmed))
+    return pages
+
+
+async def may_sweep(link: Link, key: str, consumer: str, *, interval_ms: int) -> bool:
+    """Whether it is our turn to look for lapsed leases: one sweeper per group and interval is enough."""
+    return await link.call("SET", key, consumer, "NX", "PX", interval_ms) is not None
+
+
+async def unblock(link: Link, client_id: int) -> None:
+    """End the blocked read of another connection as if its time were up; its reply is not lost, unlike with a cancelled read."""
+    await link.call("CLIENT", "UNBLOCK", client_id)
+
+
+async def client_id(link: Link) -> int:
+    """The server's number for this connection."""
+    return int(await link.call("CLIENT", "ID"))
+
+
+def _page(key: str, following: str | None, entries: list[Any], trimmed: list[bytes]) -> Page:
+    taken = [Taken(key, _entry(raw), int(raw[2])) for raw in entries]
+    return Page(following, taken, [entry_id.decode() for entry_id in trimmed])
+
+
+def _entry(raw: list[Any]) -> Entry:
+    return Entry(raw[0].decode(), raw[1])

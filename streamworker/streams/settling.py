@@ -1,0 +1,77 @@
+"""How entries cease to be ours: one atomic step for each verdict. Every step but the plain ack is fenced by owner and delivery count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamworker.delivery import Fields, Lease, Outgoing
+from streamworker.streams.keys import GroupKeys
+from streamworker.streams.scripts import script
+from streamworker.streams.wire import Argument, Link
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What promoting did: retries moved, those whose envelope had vanished, and ms until the next is due (`None`: none waits)."""
+
+    moved: int
+    hollow: int
+    next_due_ms: int | None
+
+
+async def ack(link: Link, group: str, keys: GroupKeys, key: str, entry_ids: Sequence[str]) -> int:
+    """Acknowledge entries; those of the retry stream are removed too. Answers how many were still pending."""
+    if key == keys.retry:
+        return int(await script("settle_ack").run(link, [key], [group, *entry_ids]))
+    return int(await link.call("XACK", key, group, *entry_ids))
+
+
+async def commit(link: Link, group: str, keys: GroupKeys, lease: Lease, publishes: Sequence[Outgoing]) -> bool:
+    """Acknowledge and publish together; false when the entry is not ours any more, and then nothing was published."""
+    arguments = _fence(group, keys, lease)
+    for outgoing in publishes:
+        trim = "" if outgoing.max_length is None else outgoing.max_length
+        arguments += [trim, len(outgoing.fields), *outgoing.fields]
+    targets = [outgoing.stream for outgoing in publishes]
+    return bool(await script("settle_commit").run(link, [lease.key, *targets], arguments))
+
+
+async def retry_later(
+    link: Link, group: str, keys: GroupKeys, lease: Lease, *, delay_ms: int, original_id: str, envelope: bytes
+) -> bool:
+    """Park the entry until it is due; false when it is not ours any more."""
+    arguments = [*_fence(group, keys, lease), delay_ms, original_id, envelope]
+    return bool(await script("settle_retry").run(link, [lease.key, keys.parked, keys.due], arguments))
+
+
+async def release(link: Link, group: str, keys: GroupKeys, lease: Lease, *, envelope: bytes) -> bool:
+    """Give the entry to whoever reads next; false when it is not ours any more."""
+    arguments = [*_fence(group, keys, lease), envelope]
+    return bool(await script("settle_release").run(link, [lease.key, keys.retry], arguments))
+
+
+async def dead_letter(
+    link: Link, group: str, keys: GroupKeys, lease: Lease, *, fields: Fields, keep_last: int | None
+) -> bool:
+    """Write the dead letter and acknowledge; false when the entry is not ours any more."""
+    arguments = [*_fence(group, keys, lease), "" if keep_last is None else keep_last, *fields]
+    return bool(await script("settle_dead_letter").run(link, [lease.key, keys.dead_letters], arguments))
+
+
+async def promote(link: Link, keys: GroupKeys, *, limit: int) -> Promotion:
+    """Move up to `limit` retries that are due to the retry stream."""
+    moved, hollow, wait = await script("promote").run(link, [keys.due, keys.parked, keys.retry], [limit])
+    return Promotion(moved, hollow, None if wait < 0 else wait)
+
+
+async def renew(link: Link, key: str, group: str, consumer: str, tokens: Sequence[tuple[str, int]]) -> set[str]:
+    """Renew the leases of entries by id and delivery count; answers the ids that are not ours any more."""
+    flat = [value for token in tokens for value in token]
+    lost = await script("renew").run(link, [key], [group, consumer, *flat])
+    return {raw.decode() for raw in lost}
+
+
+def _fence(group: str, keys: GroupKeys, lease: Lease) -> list[Argument]:
+    """What every fenced script starts with; entries of the retry stream are removed when they are settled."""
+    return [group, lease.consumer, lease.entry_id, lease.count, int(lease.key == keys.retry)]

@@ -1,0 +1,176 @@
+"""One connection that many callers share: commands of one loop turn leave in one write, replies are matched in order.
+
+Nothing is ever sent twice here. A caller that is cancelled leaves its reply to be thrown away; the connection stays sound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
+
+from streamworker.errors import ConnectionLost, StreamWorkerError
+from streamworker.streams.connections import CONNECT_SECONDS, Endpoint
+from streamworker.streams.faults import translate
+
+Argument: TypeAlias = str | bytes | int | float
+Reply: TypeAlias = Any
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A command whose reply has not come: who waits for it, and the loop time at which the connection counts as dead."""
+
+    future: asyncio.Future[Reply]
+    deadline: float
+
+
+class Wire:
+    """A pipelined connection; after its first trouble it is `broken` for good, and every waiting caller gets `ConnectionLost`.
+
+    Two tasks serve it, a writer and a reader; `close` ends them. Opened by `Wire.open`.
+    """
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._outbox: list[bytes] = []
+        self._wanted = asyncio.Event()
+        self._waiting: deque[_Waiting] = deque()
+        self._watchdog: asyncio.TimerHandle | None = None
+        self.broken: ConnectionLost | None = None
+        self._tasks = [self._loop.create_task(self._write()), self._loop.create_task(self._read())]
+
+    @classmethod
+    async def open(cls, endpoint: Endpoint) -> Wire:
+        """Connect and authenticate. Raises `ConnectionLost`, `ServerError` (refused) or `SetupError` (the URL is wrong)."""
+        connection = endpoint.connection()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.connect()
+        except (RedisError, OSError, TimeoutError) as error:
+            await connection.disconnect(nowait=True)
+            raise translate(error) from error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return cls(connection)
+
+    def call(self, *command: Argument, within: float) -> asyncio.Future[Reply]:
+        """Send a command; the future holds its reply, or the server's error as `ServerError`.
+
+        `within` is how many seconds the reply may take; after that the connection counts as dead.
+        """
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        if self.broken is not None:
+            future.set_exception(ConnectionLost(str(self.broken)))
+            return future
+        self._outbox += self._connection.pack_command(*command)
+        self._waiting.append(_Waiting(future, self._loop.time() + within))
+        self._wanted.set()
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_at(self._waiting[0].deadline, self._check_deadline)
+        return future
+
+    async def close(self) -> None:
+        """End the connection; callers that still wait get `ConnectionLost`. Safe to call twice."""
+        self._break(ConnectionLost("the connection was closed by us"))
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._connection.disconnect(nowait=True)
+
+    async def _write(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            packed, self._outbox = self._outbox, []
+            try:
+                await self._connection.send_packed_command(packed, check_health=False)
+            except (RedisError, OSError) as error:
+                return self._break(translate(error))
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                reply = await self._connection.read_response(disable_decoding=True, timeout=math.inf)
+            except ResponseError as error:
+                self._answer(lambda future, error=error: future.set_exception(translate(error)))
+            except (RedisError, OSError) as error:
+                return self._break(translate(error))
+            else:
+                self._answer(lambda future, reply=reply: future.set_result(reply))
+
+    def _answer(self, resolve: Callable[[asyncio.Future[Reply]], None]) -> None:
+        if not self._waiting:
+            self._break(ConnectionLost("the server sent a reply that nobody asked for"))
+            return
+        future = self._waiting.popleft().future
+        if not future.done():
+            resolve(future)
+
+    def _check_deadline(self) -> None:
+        self._watchdog = None
+        if not self._waiting:
+            return
+        deadline = self._waiting[0].deadline
+        if deadline <= self._loop.time():
+            self._break(ConnectionLost("the server did not answer in time"))
+        else:
+            self._watchdog = self._loop.call_at(deadline, self._check_deadline)
+
+    def _break(self, error: StreamWorkerError) -> None:
+        if self.broken is not None:
+            return
+        self.broken = error if isinstance(error, ConnectionLost) else ConnectionLost(str(error))
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        for waiting in self._waiting:
+            if not waiting.future.done():
+                waiting.future.set_exception(ConnectionLost(str(self.broken)))
+        self._waiting.clear()
+
+
+class Link:
+    """A wire that is opened when first needed and opened anew after it broke. It never repeats a command."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._wire: Wire | None = None
+        self._opening = asyncio.Lock()
+        self.epoch = 0
+        """Grows with each new connection: whoever keeps something per connection compares it."""
+
+    async def call(self, *command: Argument, within: float = 5.0) -> Reply:
+        """Send a command and wait for its reply. Raises `ConnectionLost` or `ServerError`."""
+        wire = self._wire
+        if wire is None or wire.broken is not None:
+            wire = await self.connect()
+        return await wire.call(*command, within=within)
+
+    async def connect(self) -> Wire:
+        """The open wire, opened now if need be."""
+        async with self._opening:
+            if self._wire is not None and self._wire.broken is None:
+                return self._wire
+            await self._discard()
+            self._wire = await Wire.open(self.endpoint)
+            self.epoch += 1
+            return self._wire
+
+    async def close(self) -> None:
+        """End the connection; a later call opens a new one."""
+        async with self._opening:
+            await self._discard()
+
+    async def _discard(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.close()

@@ -1,0 +1,157 @@
+"""One stream in one group: its keys, which handler takes what, and its group kept in existence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
+
+from streamworker.codecs import read_headers
+from streamworker.codecs.envelope import unpack
+from streamworker.delivery import Delivery, Fields, History, Lease
+from streamworker.errors import DecodeError, ServerError
+from streamworker.handlers import Handler, Start
+from streamworker.observe.troubles import Trouble
+from streamworker.streams import groups
+from streamworker.streams.faults import WILL_PASS
+from streamworker.streams.keys import GroupKeys
+from streamworker.streams.reading import Taken
+from streamworker.streams.wire import Link
+
+NEXT_TRY_SECONDS = 1.0
+"""How long a stream whose group cannot be made is left alone, while the others go on."""
+
+
+@dataclass(slots=True)
+class Binding:
+    """A stream that a consumer reads, and the handlers of its entries by type (`None`: those of any other type).
+
+    `known_id` is the newest id that the group is known to have delivered: where a vanished group is made again. `ready` is false
+    while one of its keys cannot be read.
+    """
+
+    keys: GroupKeys
+    group: str
+    start: Start
+    routes: Mapping[str | None, Handler]
+    log: Any
+    known_id: str | None = None
+    ready: bool = False
+    next_try_at: float = 0.0
+    trouble: Trouble = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trouble = Trouble(self.log, "stream", stream=self.keys.stream, group=self.group)
+
+    def route(self, delivery: Delivery) -> Handler | None:
+        """The handler that takes this delivery."""
+        handler = self.routes.get(delivery.headers.get("type"))
+        return self.routes.get(None) if handler is None else handler
+
+    @property
+    def handlers(self) -> list[Handler]:
+        """The handlers of this stream."""
+        return list(self.routes.values())
+
+    def knows(self, entry_id: str) -> None:
+        """Note that the group has delivered this entry."""
+        if self.known_id is None or order_of(entry_id) > order_of(self.known_id):
+            self.known_id = entry_id
+
+    def is_out_of_order(self, what: str) -> None:
+        """One of the keys cannot be read; leave the stream alone for a while."""
+        self.ready = False
+        self.next_try_at = monotonic() + NEXT_TRY_SECONDS
+        self.trouble.strikes(what)
+
+    def is_missing(self) -> None:
+        """The group has vanished: make it again at the next turn."""
+        self.ready = False
+        self.next_try_at = 0.0
+
+    async def establish(self, link: Link) -> bool:
+        """See that both groups are there, and make them where they are not; answers whether the stream can be read.
+
+        Raises `ConnectionLost`, and `ServerError` for what concerns the whole server and passes by itself.
+        """
+        try:
+            await self._establish_main(link)
+            if await groups.find(link, self.keys.retry, self.group) is None:
+                # What waits there is ours alone and goes when it is settled, so all of it is still to be done.
+                await groups.create(link, self.keys.retry, self.group, "0")
+        except ServerError as error:
+            if error.code in WILL_PASS:
+                raise
+            self.is_out_of_order(str(error))
+            return False
+        self.ready = True
+        self.trouble.is_over()
+        return True
+
+    async def _establish_main(self, link: Link) -> None:
+        info = await groups.find(link, self.keys.stream, self.group)
+        if info is None:
+            start_id = await self._start_id(link)
+            if await groups.create(link, self.keys.stream, self.group, start_id):
+                event = "group.created" if self.known_id is None else "group.made_again"
+                self.log.info(event, stream=self.keys.stream, group=self.group, start=start_id)
+            info = await groups.find(link, self.keys.stream, self.group)
+        if info is not None:
+            self.knows(info.last_delivered_id)
+
+    async def _start_id(self, link: Link) -> str:
+        """Where to make the group: where it was lost, unless the stream began anew since; a new group where its handlers say."""
+        if self.known_id is None:
+            return "0" if self.start == "earliest" else "$"
+        newest = await groups.last_id(link, self.keys.stream)
+        began_anew = newest is None or order_of(newest) < order_of(self.known_id)
+        if began_anew:
+            self.known_id = "0-0"
+        return "0" if self.known_id is None or began_anew else self.known_id
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A delivery as it came in, and what is wrong with its envelope, if anything."""
+
+    delivery: Delivery
+    damage: DecodeError | None = None
+
+
+def receive(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Arrival:
+    """The delivery of an entry that was read with a command sent at `sent_at` (monotonic seconds)."""
+    lease = Lease(taken.key, taken.entry.id, consumer, taken.count, sent_at)
+    entry_id, history, fields = taken.entry.id, History(), taken.entry.fields
+    damage = None
+    if taken.key == binding.keys.retry:
+        try:
+            entry_id, history, fields = unpack(_enveloped(fields))
+        except DecodeError as error:
+            damage = error
+    crashed = taken.count - 1
+    if crashed > 0:
+        history = replace(history, crashes=history.crashes + crashed)
+    delivery = Delivery(
+        id=entry_id,
+        stream=binding.keys.stream,
+        group=binding.group,
+        consumer=consumer,
+        fields=fields,
+        headers=read_headers(fields),
+        history=history,
+        lease=lease,
+    )
+    return Arrival(delivery, damage)
+
+
+def order_of(entry_id: str) -> tuple[int, int]:
+    """An entry id as a pair of numbers that sorts as Redis sorts ids."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def _enveloped(fields: Fields) -> bytes:
+    if len(fields) != 2 or fields[0] != b"delivery":
+        raise DecodeError("an entry of the retry stream that streamworker did not write")
+    return fields[1]

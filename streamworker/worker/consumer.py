@@ -1,0 +1,173 @@
+"""One consumer group in this process. `_trip` is the whole way of a delivery: run, decide, settle, release the lane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from random import random
+from time import perf_counter
+from typing import Any
+
+from streamworker.delivery import Delivery, Interruption, Lease, Outcome, Unroutable
+from streamworker.errors import ConnectionLost, ServerError
+from streamworker.handlers import Handler
+from streamworker.observe.deliveries import log_verdict
+from streamworker.policies import decide
+from streamworker.streams import groups
+from streamworker.streams.wire import Link
+from streamworker.worker.executor import Executor
+from streamworker.worker.intake import Intake, Plan
+from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.pools import pools_of
+from streamworker.worker.promoter import Promoter
+from streamworker.worker.reader import Reader
+from streamworker.worker.reclaimer import Reclaimer
+from streamworker.worker.settlement import Settlement
+
+LAST_WORDS = timedelta(seconds=3)
+"""How long a drain, once its grace is over, may take to release what it interrupted."""
+
+
+class Consumer:
+    """Reads, runs and settles the deliveries of one group. `settled` is called after each delivery that a handler has seen."""
+
+    def __init__(self, plan: Plan, link: Link, executor: Executor, settled: Callable[[], None], log: Any) -> None:
+        self._plan = plan
+        self._link = link
+        self._executor = executor
+        self._settled = settled
+        self._log = log = log.bind(group=plan.group, consumer=plan.consumer)
+        self._loop = asyncio.get_running_loop()
+        self._trips: dict[asyncio.Task[None], Lease] = {}
+        self._drain_wanted = asyncio.Event()
+        self._grace = timedelta(0)
+        self.interrupted = 0
+        """How many handlers the drain had to interrupt."""
+        pools = pools_of(plan.bindings, plan.limits)
+        keys = {binding.keys.stream: binding.keys for binding in plan.bindings}
+        self._leases = LeaseKeeper(plan.endpoint, plan.group, plan.lease, self._lease_lost, log)
+        self._intake = intake = Intake(plan, link, self._leases, pools, self._start, log)
+        self._promoter = Promoter(link, plan.bindings, log)
+        self._settlement = Settlement(link, keys, self._leases, log, self._promoter.expect)
+        self._reader = Reader(plan, link, pools, intake, log)
+        self._reclaimer = Reclaimer(plan, link, pools, intake, self._reader.doubt, log)
+
+    async def _trip(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
+        """Run, decide, settle, release the lane."""
+        began = perf_counter()
+        retry, dead_letter = self._policies(handler)
+        outcome = await self._outcome(delivery, handler, foregone)
+        verdict = decide(outcome, delivery, retry, random())  # noqa: S311  # jitter
+        log_verdict(self._log, delivery, handler, verdict, perf_counter() - began)
+        await self._settlement.settle(delivery, handler, dead_letter, verdict)
+        if handler is not None and foregone is None:
+            await self._leave_lane(delivery, handler)
+
+    async def _outcome(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> Outcome:
+        if foregone is not None:
+            return foregone
+        if handler is None:
+            return Unroutable(delivery.headers.get("type"))
+        return await self._executor.run(delivery, handler)
+
+    async def _leave_lane(self, delivery: Delivery, handler: Handler) -> None:
+        """Give the place to the next delivery, or to the reader; a thread that overran its time keeps it until it ends."""
+        await self._executor.vacated(delivery)
+        pool_with_room = self._intake.release_lane(delivery, handler)
+        if pool_with_room is not None:
+            self._reader.room_opened(pool_with_room)
+        self._settled()
+
+    def _policies(self, handler: Handler | None) -> tuple[Any, Any]:
+        source = self._plan if handler is None else handler
+        return source.retry, source.dead_letter
+
+    # ---- life and end -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Consume until a drain has ended it."""
+        self._leases.start()
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                helpers = [self._tasks.create_task(part) for part in (self._settlement.run(), self._reader.nudge())]
+                sources = [self._tasks.create_task(part.run()) for part in (self._reader, self._reclaimer, self._promoter)]
+                await self._drain_wanted.wait()
+                await self._drain(sources)
+                for helper in helpers:
+                    helper.cancel()
+        finally:
+            await asyncio.to_thread(self._leases.stop)
+
+    def drain(self, grace: timedelta) -> None:
+        """Stop reading, let handlers finish within `grace`, release the rest; `run` returns when that is done."""
+        self._grace = grace
+        self._drain_wanted.set()
+
+    def hurry(self) -> None:
+        """Do not wait for handlers any longer: interrupt them, and release their entries."""
+        self.drain(timedelta(0))
+        self._interrupt_all()
+
+    def pause(self) -> None:
+        """Read nothing new until `resume`."""
+        self._reader.pause()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        self._reader.resume()
+
+    @property
+    def reads(self) -> asyncio.Event:
+        """Set once the groups are there and reading has begun."""
+        return self._reader.established
+
+    @property
+    def in_flight(self) -> int:
+        """How many entries are held, waiting, running or being settled."""
+        return self._leases.count
+
+    async def _drain(self, sources: list[asyncio.Task[None]]) -> None:
+        """In this order: no new entries; the waiting ones back; the running ones home, or interrupted; the acks out; then our name."""
+        for source in (self._reader, self._reclaimer, self._promoter):
+            source.stop()
+        self._intake.close()
+        await self._trips_end(self._grace)
+        self._interrupt_all()
+        await asyncio.wait(sources)
+        await self._trips_end(LAST_WORDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._settlement.flush(), LAST_WORDS.total_seconds())
+        self._settlement.lose_patience()
+        self._executor.abandon_threads()
+        await self._trips_end(LAST_WORDS)
+        await self._forget_myself()
+
+    async def _trips_end(self, within: timedelta) -> None:
+        while self._trips:
+            _, late = await asyncio.wait(self._trips, timeout=within.total_seconds())
+            if late:
+                return
+
+    def _interrupt_all(self) -> None:
+        for lease in list(self._trips.values()):
+            if self._executor.interrupt(lease, Interruption.DRAIN):
+                self.interrupted += 1
+
+    async def _forget_myself(self) -> None:
+        """Leave no name behind; refused by the script while anything is pending under it."""
+        with suppress(ConnectionLost, ServerError):
+            for binding in self._plan.bindings:
+                for key in (binding.keys.retry, binding.keys.stream):
+                    await groups.forget_consumer(self._link, key, binding.group, self._plan.consumer)
+
+    def _start(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
+        task = self._tasks.create_task(self._trip(delivery, handler, foregone))
+        self._trips[task] = delivery.lease
+        task.add_done_callback(self._trips.pop)
+
+    def _lease_lost(self, lease: Lease) -> None:
+        """Called in the keeper's thread."""
+        with suppress(RuntimeError):  # the loop is closed: nothing runs any more
+            self._loop.call_soon_threadsafe(self._executor.interrupt, lease, Interruption.LEASE_LOST)

@@ -1,0 +1,163 @@
+"""Turns what was read, reclaimed or found again into deliveries that wait in their lanes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+from streamworker.delivery import Crashed, Delivery, Interrupted, Interruption, Malformed, Outcome
+from streamworker.handlers import Handler
+from streamworker.policies import DeadLetterPolicy, RetryPolicy, is_crash_loop
+from streamworker.streams import reading, settling
+from streamworker.streams.connections import Endpoint
+from streamworker.streams.reading import Page, Taken
+from streamworker.streams.wire import Link
+from streamworker.worker.bindings import Binding, receive
+from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.pools import Pool
+
+Start = Callable[[Delivery, Handler | None, Outcome | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a consumer is made from. `retry` and `dead_letter` apply where no handler's own do: to entries of unknown type."""
+
+    endpoint: Endpoint
+    group: str
+    consumer: str
+    bindings: Sequence[Binding]
+    limits: Mapping[str, int]
+    lease: timedelta
+    retry: RetryPolicy
+    dead_letter: DeadLetterPolicy
+
+
+class Intake:
+    """The door through which every entry comes in, and the only place that knows which of them are held here already.
+
+    `start` begins a delivery's trip, with its outcome where that stands before any user code runs.
+    """
+
+    def __init__(self, plan: Plan, link: Link, leases: LeaseKeeper, pools: Sequence[Pool], start: Start, log: Any) -> None:
+        self._plan = plan
+        self._link = link
+        self._leases = leases
+        self._pools = pools
+        self._start = start
+        self._log = log
+        self._pool_of = {binding.keys.stream: pool for pool in pools for binding in pool.bindings}
+        self._binding_of = {key: b for b in plan.bindings for key in (b.keys.stream, b.keys.retry)}
+        self._first_look = True
+        self._closed = False
+        self.lock = asyncio.Lock()
+        """Held by sweeps and by reconciling: to either, the other's reply on its way would look like a lost one."""
+
+    def close(self) -> None:
+        """From now on, whatever still comes in is released; and so is what waits."""
+        self._closed = True
+        for pool in self._pools:
+            for _, (delivery, handler) in pool.lanes.clear():
+                self._start(delivery, handler, Interrupted(Interruption.DRAIN))
+
+    async def accept(self, taken: Sequence[Taken], sent_at: float) -> None:
+        """Take in what a command sent at `sent_at` (monotonic seconds) has given us, and start what may start."""
+        if taken and monotonic() - sent_at > self._plan.lease.total_seconds() / 2:
+            taken, sent_at = await self._still_ours(taken)
+        for one in taken:
+            self._take_in(one, self._binding_of[one.key], sent_at)
+        self.start_what_may()
+
+    async def accept_page(self, page: Page, sent_at: float) -> None:
+        """Take in one page of a sweep, and say what it tells."""
+        if page.trimmed:
+            self._log.error(
+                "entries.lost_to_trimming",
+                entries=len(page.trimmed),
+                first=page.trimmed[0],
+                why="they were removed from the stream while they were pending: trim later, or not at all",
+            )
+        if page.taken:
+            self._log.info("entries.reclaimed", stream=page.taken[0].key, entries=len(page.taken))
+        await self.accept(page.taken, sent_at)
+
+    async def reconcile(self) -> None:
+        """Take up what is pending under our name without our knowledge: a reply was lost.
+
+        At the very first look it is an earlier run's of the same name, which died, so it counts as a delivery.
+        """
+        async with self.lock:
+            for binding in self._plan.bindings:
+                for key in (binding.keys.retry, binding.keys.stream) if binding.ready else ():
+                    await self._reconcile(key, binding.group)
+            self._first_look = False
+
+    def start_what_may(self) -> None:
+        """Start every waiting delivery whose lane has a free place."""
+        for pool in self._pools:
+            for _, (delivery, handler) in pool.lanes.ready():
+                self._start(delivery, handler, None)
+
+    def release_lane(self, delivery: Delivery, handler: Handler) -> Pool | None:
+        """A delivery has ended: start the next one; answers the pool when it has room again."""
+        pool = self._pool_of[delivery.stream]
+        pool.lanes.release(handler.name)
+        self.start_what_may()
+        return pool if pool.room > 0 else None
+
+    async def _reconcile(self, key: str, group: str) -> None:
+        sent_at = monotonic()
+        held = self._leases.entry_ids(key)
+        pages = await reading.reconcile(self._link, key, group, self._plan.consumer, held=held, counted=self._first_look)
+        for page in pages:
+            if page.taken:
+                self._log.warning("entries.found_again", stream=key, entries=len(page.taken), why="a reply was lost")
+            await self.accept_page(page, sent_at)
+
+    def _take_in(self, taken: Taken, binding: Binding, sent_at: float) -> None:
+        held = self._leases.find(taken.key, taken.entry.id)
+        if held is not None and not held.lost:
+            # Our own lease had lapsed on the server and we took it over from ourselves: it is not run twice, only counted anew.
+            held.count, held.renewed_at = taken.count, sent_at
+            return
+        arrival = receive(taken, binding, self._plan.consumer, sent_at)
+        delivery = arrival.delivery
+        if taken.key == binding.keys.stream:
+            binding.knows(taken.entry.id)
+        self._leases.hold(delivery.lease)
+        handler = binding.route(delivery)
+        foregone = self._foregone(delivery, handler, arrival.damage)
+        if foregone is None and handler is not None:
+            self._pool_of[delivery.stream].lanes.offer(handler.name, (delivery, handler))
+        else:
+            self._start(delivery, handler, foregone)
+
+    def _foregone(self, delivery: Delivery, handler: Handler | None, damage: Exception | None) -> Outcome | None:
+        """The outcome of a delivery that no user code may see, or that has no place here."""
+        if damage is not None:
+            return Malformed(damage)
+        if is_crash_loop(delivery, self._plan.retry if handler is None else handler.retry):
+            return Crashed()
+        if self._closed:
+            return Interrupted(Interruption.DRAIN)
+        if handler is not None and self._pool_of[delivery.stream].room == 0:
+            return Interrupted(Interruption.NO_ROOM)
+        return None
+
+    async def _still_ours(self, taken: Sequence[Taken]) -> tuple[Sequence[Taken], float]:
+        """Of entries whose reply was long on its way, those that nobody has taken over meanwhile."""
+        by_key: dict[str, list[Taken]] = defaultdict(list)
+        for one in taken:
+            by_key[one.key].append(one)
+        sent_at = monotonic()
+        kept: list[Taken] = []
+        for key, ones in by_key.items():
+            tokens = [(one.entry.id, one.count) for one in ones]
+            lost = await settling.renew(self._link, key, self._plan.group, self._plan.consumer, tokens)
+            kept += [one for one in ones if one.entry.id not in lost]
+        return kept, sent_at

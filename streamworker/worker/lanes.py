@@ -1,0 +1,52 @@
+"""Who may start now: a line of waiting items for each lane, and how many of each lane run. Pure: nothing waits and nothing is awaited."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Lanes(Generic[Item]):
+    """Lanes by name, each with a limit of running items. What was offered is started in order within its lane, and never lost."""
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        self._limits = dict(limits)
+        self._lines: dict[str, deque[Item]] = {name: deque() for name in limits}
+        self._running = dict.fromkeys(limits, 0)
+
+    @property
+    def room(self) -> int:
+        """How many more items could start soon: the limits together, less what runs or waits."""
+        return max(0, sum(self._limits.values()) - self.held)
+
+    @property
+    def held(self) -> int:
+        """How many items run or wait."""
+        return sum(self._running.values()) + sum(len(line) for line in self._lines.values())
+
+    def offer(self, lane: str, item: Item) -> None:
+        """Put an item at the end of its lane's line."""
+        self._lines[lane].append(item)
+
+    def ready(self) -> Iterator[tuple[str, Item]]:
+        """Take out, lane by lane, what may start now; each counts as running from here on."""
+        for lane, line in self._lines.items():
+            while line and self._running[lane] < self._limits[lane]:
+                self._running[lane] += 1
+                yield lane, line.popleft()
+
+    def release(self, lane: str) -> None:
+        """An item of this lane has ended."""
+        if self._running[lane] == 0:
+            raise ValueError(f"lane {lane!r} has nothing running")
+        self._running[lane] -= 1
+
+    def clear(self) -> list[tuple[str, Item]]:
+        """Take out everything that waits; nothing of it counts as running."""
+        waiting = [(lane, item) for lane, line in self._lines.items() for item in line]
+        for line in self._lines.values():
+            line.clear()
+        return waiting

@@ -1,0 +1,148 @@
+"""Keeps what is in flight ours, from a thread with its own connection, so that a handler that blocks the event loop keeps its leases.
+
+Only code that holds the interpreter's lock for the rest of a lease can starve this thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import timedelta
+from random import uniform
+from time import monotonic
+from typing import Any
+
+from redis.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from streamworker.delivery import Lease
+from streamworker.observe.troubles import Trouble
+from streamworker.streams.connections import Endpoint
+from streamworker.streams.faults import translate
+from streamworker.streams.scripts import script
+
+BATCH = 500
+"""Leases per renewal: one script of this size takes the server a few milliseconds."""
+
+
+class LeaseKeeper:
+    """The leases of one consumer group in this process, renewed at a third of their length.
+
+    A lease counts from the moment its last good renewal was *sent*. One that was taken over, or that could not be renewed in time, is
+    marked lost, once, and `on_lost` is called with it in the keeper's thread.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, group: str, lease: timedelta, on_lost: Callable[[Lease], None], log: Any
+    ) -> None:
+        self._endpoint = endpoint
+        self._group = group
+        self._seconds = lease.total_seconds()
+        self._on_lost = on_lost
+        self._log = log
+        self._trouble = Trouble(log, "leases", group=group)
+        self._held: dict[tuple[str, str], Lease] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._connection: AbstractConnection | None = None
+        self._thread = threading.Thread(target=self._run, name=f"streamworker-leases-{group}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; bounded by the time of one renewal."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(self._seconds)
+
+    def hold(self, lease: Lease) -> None:
+        """Keep this lease until it is dropped."""
+        with self._lock:
+            self._held[lease.key, lease.entry_id] = lease
+
+    def drop(self, lease: Lease) -> None:
+        """Stop keeping it: it was settled, or is not ours."""
+        with self._lock:
+            self._held.pop((lease.key, lease.entry_id), None)
+
+    def find(self, key: str, entry_id: str) -> Lease | None:
+        """The lease of an entry that we hold."""
+        with self._lock:
+            return self._held.get((key, entry_id))
+
+    def entry_ids(self, key: str) -> list[str]:
+        """What we hold of this stream."""
+        with self._lock:
+            return [entry_id for held_key, entry_id in self._held if held_key == key]
+
+    @property
+    def count(self) -> int:
+        """How many leases we hold."""
+        with self._lock:
+            return len(self._held)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._seconds / 3 * uniform(0.9, 1.0)):  # noqa: S311  # spreads renewals, guards nothing
+            self._renew_all()
+        self._disconnect()
+
+    def _renew_all(self) -> None:
+        """Renew what is older than a sixth of a lease; younger ones have another turn well before they run out."""
+        now = monotonic()
+        by_key: dict[str, list[Lease]] = defaultdict(list)
+        with self._lock:
+            for lease in self._held.values():
+                if not lease.lost and now - lease.renewed_at > self._seconds / 6:
+                    by_key[lease.key].append(lease)
+        for key, leases in by_key.items():
+            for start in range(0, len(leases), BATCH):
+                self._renew(key, leases[start : start + BATCH])
+
+    def _renew(self, key: str, leases: list[Lease]) -> None:
+        sent_at = monotonic()
+        arguments = [self._group, leases[0].consumer]
+        for lease in leases:
+            arguments += [lease.entry_id, str(lease.count)]
+        try:
+            lost = {raw.decode() for raw in script("renew").run_blocking(self._connected(), [key], arguments)}
+        except (RedisError, OSError) as error:
+            self._disconnect()
+            self._trouble.strikes(f"{type(translate(error)).__name__}: leases could not be renewed")
+            self._give_up_lapsed(leases)
+            return
+        self._trouble.is_over()
+        for lease in leases:
+            if lease.entry_id in lost:
+                self._lose(lease, "it belongs to another consumer")
+            else:
+                lease.renewed_at = sent_at
+
+    def _give_up_lapsed(self, leases: list[Lease]) -> None:
+        """What cannot be renewed is given up before another worker may take it, a tenth of the lease early."""
+        for lease in leases:
+            if monotonic() - lease.renewed_at > self._seconds * 0.9:
+                self._lose(lease, "it could not be renewed in time")
+
+    def _lose(self, lease: Lease, why: str) -> None:
+        with self._lock:
+            still_held = self._held.get((lease.key, lease.entry_id)) is lease
+        if not still_held or lease.lost:
+            return
+        lease.lost = True
+        self._log.warning("lease.lost", stream=lease.key, entry_id=lease.entry_id, why=why)
+        self._on_lost(lease)
+
+    def _connected(self) -> AbstractConnection:
+        if self._connection is None:
+            connection = self._endpoint.blocking_connection(timeout=max(0.5, self._seconds / 6))
+            connection.connect()
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()

@@ -1,0 +1,85 @@
+"""Moves retries that are due to the retry stream. The server says when the next one is due, so nobody polls blindly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from streamworker.errors import ConnectionLost, ServerError
+from streamworker.observe.troubles import Trouble
+from streamworker.streams import settling
+from streamworker.streams.wire import Link
+from streamworker.worker.bindings import Binding
+
+PAGE = 100
+LOOK_AGAIN = timedelta(seconds=5)
+"""At the latest then: another worker may have parked something since, and died."""
+
+
+class Promoter:
+    """One group's promotions, over all its streams."""
+
+    def __init__(self, link: Link, bindings: Sequence[Binding], log: Any) -> None:
+        self._link = link
+        self._bindings = bindings
+        self._log = log
+        self._trouble = Trouble(log, "promoting")
+        self._stopping = False
+        self._woken = asyncio.Event()
+        self._next_due = 0.0
+
+    async def run(self) -> None:
+        """Promote until stopped."""
+        loop = asyncio.get_running_loop()
+        while not self._stopping:
+            self._next_due = loop.time() + LOOK_AGAIN.total_seconds()
+            try:
+                for binding in self._bindings:
+                    if binding.ready:
+                        self.expect(await self._promote(binding))
+            except (ConnectionLost, ServerError) as error:
+                self._trouble.strikes(str(error))
+                self._next_due = loop.time() + 1.0
+            else:
+                self._trouble.is_over()
+            await self._sleep_until_due()
+
+    def expect(self, due_in_ms: int | None) -> None:
+        """A retry is due in so many milliseconds: be awake then."""
+        if due_in_ms is None:
+            return
+        due = asyncio.get_running_loop().time() + due_in_ms / 1000
+        if due < self._next_due:
+            self._next_due = due
+            self._woken.set()
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        self._stopping = True
+        self._woken.set()
+
+    async def _promote(self, binding: Binding) -> int | None:
+        promotion = await settling.promote(self._link, binding.keys, limit=PAGE)
+        if promotion.hollow:
+            self._log.error(
+                "retry.envelope_missing",
+                stream=binding.keys.stream,
+                group=binding.group,
+                entries=promotion.hollow,
+                why=f"something removed fields of {binding.keys.parked}",
+            )
+        return promotion.next_due_ms
+
+    async def _sleep_until_due(self) -> None:
+        while not self._stopping:
+            remaining = self._next_due - asyncio.get_running_loop().time()
+            if remaining <= 0:
+                return
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(remaining):
+                    await self._woken.wait()
+            except TimeoutError:
+                return

@@ -1,0 +1,184 @@
+"""Reads a group's new entries over its own connection: the retry streams first, and never more than there is room for.
+
+A read is never cancelled and never sent twice by itself: either would leave entries pending that nobody has seen. It ends by CLIENT
+UNBLOCK, or after its BLOCK where the server refuses that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+from streamworker.errors import ConnectionLost, ServerError
+from streamworker.observe.troubles import Trouble
+from streamworker.streams import reading
+from streamworker.streams.faults import GROUP_GONE
+from streamworker.streams.reading import Room
+from streamworker.streams.wire import Link
+from streamworker.worker.backoff import Pauses
+from streamworker.worker.intake import Intake, Plan
+from streamworker.worker.pools import Pool
+
+BLOCK_MS = 2_000
+UNBLOCK_AGAIN_SECONDS = (0.001, 0.05)
+"""An UNBLOCK that overtakes the read it is meant for does nothing, so it is said again, after growing pauses, until the read has ended."""
+
+class Reader:
+    """One group's reading loop; what it reads goes to `intake`. `commands` is the link over which its own blocked read is ended."""
+
+    def __init__(self, plan: Plan, commands: Link, pools: Sequence[Pool], intake: Intake, log: Any) -> None:
+        self._link = Link(plan.endpoint)
+        self._commands = commands
+        self._client_id = 0
+        self._group = plan.group
+        self._consumer = plan.consumer
+        self._pools = pools
+        self._intake = intake
+        self._trouble = Trouble(log, "reading")
+        self._in_doubt = False
+        self._stopping = False
+        self._paused = False
+        self._awake = asyncio.Event()
+        self._parked_on: frozenset[Pool] | None = None
+        self._nudged = asyncio.Event()
+        self.established = asyncio.Event()
+        """Set once every group is there, or is known to be in trouble: the worker reads from now on."""
+
+    async def run(self) -> None:
+        """Read until stopped; whatever goes wrong is said once, and tried again with growing pauses."""
+        pauses = Pauses()
+        while not self._stopping:
+            try:
+                await self._establish()
+                self._trouble.is_over()
+                while not self._stopping:
+                    await self._turn()
+                    pauses.reset()
+            except ConnectionLost:
+                self._trouble.strikes("the connection to Redis was lost")
+                await self._sleep(pauses.next())
+            except ServerError as error:
+                # A group that vanished is made again at once, and that is said where it is done.
+                if error.code not in GROUP_GONE:
+                    self._trouble.strikes(str(error))
+                await self._sleep(pauses.next())
+        await self._link.close()
+
+    async def nudge(self) -> None:
+        """End a parked read whenever somebody asks for it, until cancelled."""
+        while True:
+            await self._nudged.wait()
+            self._nudged.clear()
+            pause, longest = UNBLOCK_AGAIN_SECONDS
+            while self._parked_on is not None:
+                try:
+                    await reading.unblock(self._commands, self._client_id)
+                except (ConnectionLost, ServerError):
+                    break  # refused, or no connection: the read ends after its BLOCK by itself
+                await asyncio.sleep(pause)
+                pause = min(longest, 2 * pause)
+
+    def stop(self) -> None:
+        """Read nothing new; `run` returns when the read in flight has been taken in."""
+        self._stopping = True
+        self._wake()
+
+    def pause(self) -> None:
+        """Read nothing until `resume`."""
+        self._paused = True
+        self._wake()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        self._paused = False
+        self._wake()
+
+    def room_opened(self, pool: Pool) -> None:
+        """There is room in `pool` again; a read that is parked without its streams must not go on blocking."""
+        self._awake.set()
+        if self._parked_on is not None and pool not in self._parked_on:
+            self._nudged.set()
+
+    def doubt(self) -> None:
+        """Entries may have been given to us whose reply was lost: compare before the next read."""
+        self._in_doubt = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._awake.set()
+        if self._parked_on is not None:
+            self._nudged.set()
+
+    async def _establish(self) -> None:
+        """After a start and after each error: groups first, then what was delivered to us without our knowledge."""
+        await self._link.connect()
+        self._client_id = await reading.client_id(self._link)
+        for pool in self._pools:
+            for binding in pool.bindings:
+                await binding.establish(self._link)
+        await self._intake.reconcile()
+        self._in_doubt = False
+        self.established.set()
+
+    async def _turn(self) -> None:
+        await self._look_after_troubled()
+        if self._in_doubt:
+            self._in_doubt = False
+            await self._intake.reconcile()
+        pools = [pool for pool in self._pools if pool.room > 0 and pool.ready_keys] if not self._paused else []
+        if not pools:
+            await self._sleep(BLOCK_MS / 1000)
+            return
+        rooms = [Room(pool.ready_keys, pool.room) for pool in pools]
+        sent_at = monotonic()
+        taken, refused = await reading.fill(self._link, self._group, self._consumer, rooms)
+        await self._intake.accept(taken, sent_at)
+        if refused:
+            self._note_refused(refused)
+        elif not taken and not self._stopping:
+            await self._park(pools)
+
+    async def _park(self, pools: Sequence[Pool]) -> None:
+        """Nothing is there: wait for the first entry of any stream that has room."""
+        keys = [key for pool in pools for key in pool.ready_keys]
+        # A blocked read is answered with what the first stream gets, so a small count suffices; a surplus is given back.
+        count = max(1, min(pool.room // len(pool.ready_keys) for pool in pools))
+        self._parked_on = frozenset(pools)
+        sent_at = monotonic()
+        try:
+            taken = await reading.read(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS)
+        finally:
+            self._parked_on = None
+        await self._intake.accept(taken, sent_at)
+
+    def _note_refused(self, refused: dict[str, str]) -> None:
+        """One stream's trouble must not stop the others: its group is made again, or it is left alone for a while."""
+        for pool in self._pools:
+            for binding in pool.bindings:
+                for key in (binding.keys.retry, binding.keys.stream):
+                    if key in refused:
+                        binding.is_missing() if _is_gone(refused[key]) else binding.is_out_of_order(refused[key])
+
+    async def _look_after_troubled(self) -> None:
+        now = monotonic()
+        for pool in self._pools:
+            for binding in pool.bindings:
+                if not binding.ready and now >= binding.next_try_at:
+                    await binding.establish(self._link)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait for something to happen, at most `seconds`."""
+        self._awake.clear()
+        if self._stopping:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._awake.wait()
+        except TimeoutError:
+            return
+
+
+def _is_gone(text: str) -> bool:
+    return any(code in text for code in GROUP_GONE)

@@ -1,0 +1,234 @@
+"""Carries verdicts out, each in one atomic step. The only room that acknowledges.
+
+A step that the server refuses, or whose connection breaks, leaves the entry pending under its lease and is tried again while the lease
+is ours. Each step checks that first, on the server, so a repeated step does nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_never
+
+from streamworker.codecs.dead_letters import Obituary, write_dead_letter
+from streamworker.codecs.envelope import Envelope, pack
+from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Reason, Release, RetryLater, Verdict
+from streamworker.errors import ConnectionLost, ServerError
+from streamworker.handlers import Handler
+from streamworker.observe.descriptions import describe, trace
+from streamworker.observe.troubles import Trouble
+from streamworker.policies import DeadLetterPolicy
+from streamworker.streams import settling
+from streamworker.streams.keys import GroupKeys
+from streamworker.streams.wire import Link
+from streamworker.version import VERSION
+from streamworker.worker.backoff import Pauses
+from streamworker.worker.leases import LeaseKeeper
+
+ACKS_PER_COMMAND = 1_000
+MOST_ACKS_WAITING = 2_000
+"""Above this, a handler that succeeded waits for the acknowledgements to catch up, so that memory stays bounded."""
+
+Parked = Callable[[int], None]
+
+
+class Settlement:
+    """Settles the deliveries of one consumer group. `parked` is told the delay in ms of each retry that was put aside."""
+
+    def __init__(
+        self, link: Link, keys: Mapping[str, GroupKeys], leases: LeaseKeeper, log: Any, parked: Parked
+    ) -> None:
+        self._link = link
+        self._keys = keys
+        self._leases = leases
+        self._log = log
+        self._parked = parked
+        self._troubles = {step: Trouble(log, step) for step in ("ack", "commit", "retry", "release", "dead_letter")}
+        self._acks: list[Delivery] = []
+        self._acks_wanted = asyncio.Event()
+        self._acks_done = asyncio.Condition()
+        self._patience = asyncio.Event()
+        """Set when there is no time left to try again: the drain is over."""
+
+    async def settle(self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: Verdict) -> None:
+        """Carry out `verdict`. An ack without publishes is gathered with others; everything else is done when this returns."""
+        match verdict:
+            case Ack(publishes=()):
+                await self._gather(delivery)
+            case Ack(publishes):
+                keys = self._keys[delivery.stream]
+                await self._step("commit", delivery, lambda: settling.commit(self._link, delivery.group, keys, delivery.lease, publishes))
+            case RetryLater():
+                await self._retry_later(delivery, verdict)
+            case Release():
+                await self._release(delivery)
+            case DeadLetter():
+                await self._dead_letter(delivery, handler, policy, verdict)
+            case Abandon():
+                self._leases.drop(delivery.lease)
+            case _:
+                assert_never(verdict)
+
+    async def run(self) -> None:
+        """Send gathered acks until cancelled: at once when idle, in one write for all that came meanwhile."""
+        pauses = Pauses()
+        while True:
+            await self._acks_wanted.wait()
+            self._acks_wanted.clear()
+            batch, self._acks = self._acks, []
+            refused = await self._send_acks(batch)
+            if refused:
+                self._acks += [delivery for delivery in refused if not self._forgotten(delivery)]
+                self._acks_wanted.set()
+                await asyncio.sleep(pauses.next())
+            else:
+                pauses.reset()
+            async with self._acks_done:
+                self._acks_done.notify_all()
+
+    async def flush(self) -> None:
+        """Wait until every gathered ack is on the server."""
+        async with self._acks_done:
+            await self._acks_done.wait_for(lambda: not self._leases.count)
+
+    def lose_patience(self) -> None:
+        """Try nothing again from now on: what the server refuses stays pending, and its lease runs out."""
+        self._patience.set()
+
+    async def _gather(self, delivery: Delivery) -> None:
+        self._acks.append(delivery)
+        self._acks_wanted.set()
+        if len(self._acks) > MOST_ACKS_WAITING:
+            async with self._acks_done:
+                await self._acks_done.wait_for(lambda: len(self._acks) <= MOST_ACKS_WAITING)
+
+    async def _send_acks(self, batch: list[Delivery]) -> list[Delivery]:
+        """Acknowledge; answers what the server did not take."""
+        by_key: dict[tuple[str, str], list[Delivery]] = defaultdict(list)
+        for delivery in batch:
+            by_key[delivery.stream, delivery.lease.key].append(delivery)
+        chunks = [
+            (stream, key, deliveries[start : start + ACKS_PER_COMMAND])
+            for (stream, key), deliveries in by_key.items()
+            for start in range(0, len(deliveries), ACKS_PER_COMMAND)
+        ]
+        refused = await asyncio.gather(*(self._send_chunk(*chunk) for chunk in chunks))
+        return [delivery for chunk in refused for delivery in chunk]
+
+    async def _send_chunk(self, stream: str, key: str, deliveries: list[Delivery]) -> list[Delivery]:
+        entry_ids = [delivery.lease.entry_id for delivery in deliveries]
+        try:
+            acked = await settling.ack(self._link, deliveries[0].group, self._keys[stream], key, entry_ids)
+        except (ConnectionLost, ServerError) as error:
+            self._troubles["ack"].strikes(_sentence(error), stream=stream)
+            return deliveries
+        self._troubles["ack"].is_over()
+        for delivery in deliveries:
+            self._leases.drop(delivery.lease)
+        if acked < len(deliveries):
+            # Acked before with its reply lost, or finished by another worker after our lease was lost.
+            self._log.warning("ack.not_pending", stream=stream, entries=len(deliveries) - acked)
+        return []
+
+    async def _retry_later(self, delivery: Delivery, verdict: RetryLater) -> None:
+        error = None if verdict.error is None else describe(verdict.error)
+        failed_at = verdict.history.first_failed_at
+        history = replace(
+            verdict.history,
+            first_failed_at=datetime.now(UTC) if error is not None and failed_at is None else failed_at,
+            last_error=verdict.history.last_error if error is None else error,
+        )
+        envelope = pack(Envelope(delivery.id, history, delivery.fields))
+        delay_ms = max(0, round(verdict.after / timedelta(milliseconds=1)))
+        keys = self._keys[delivery.stream]
+
+        def park() -> Awaitable[bool]:
+            return settling.retry_later(
+                self._link, delivery.group, keys, delivery.lease, delay_ms=delay_ms, original_id=delivery.id, envelope=envelope
+            )
+
+        if await self._step("retry", delivery, park):
+            self._parked(delay_ms)
+
+    async def _release(self, delivery: Delivery) -> None:
+        keys = self._keys[delivery.stream]
+        envelope = pack(Envelope(delivery.id, delivery.history, delivery.fields))
+        await self._step(
+            "release", delivery, lambda: settling.release(self._link, delivery.group, keys, delivery.lease, envelope=envelope)
+        )
+
+    async def _dead_letter(
+        self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: DeadLetter
+    ) -> None:
+        error = verdict.error
+        # A malformed entry failed in our own code, whose frames would tell the reader nothing.
+        traced = error is not None and policy.traceback and verdict.reason is not Reason.MALFORMED
+        obituary = Obituary(
+            reason=verdict.reason,
+            handler=None if handler is None else handler.name,
+            error=delivery.history.last_error if error is None else describe(error),
+            traceback=trace(error) if error is not None and traced else None,
+            failed_at=datetime.now(UTC),
+            version=VERSION,
+        )
+        fields = write_dead_letter(delivery, obituary)
+        keys = self._keys[delivery.stream]
+
+        def set_aside() -> Awaitable[bool]:
+            return settling.dead_letter(
+                self._link, delivery.group, keys, delivery.lease, fields=fields, keep_last=policy.keep_last
+            )
+
+        await self._step("dead_letter", delivery, set_aside)
+
+    async def _step(self, name: str, delivery: Delivery, step: Callable[[], Awaitable[bool]]) -> bool:
+        """Do it, again and again while the lease is ours; answers whether the entry was still ours when it was done."""
+        pauses = Pauses()
+        while not self._forgotten(delivery):
+            try:
+                ours = await step()
+            except (ConnectionLost, ServerError) as error:
+                self._troubles[name].strikes(_sentence(error), stream=delivery.stream)
+                await self._pause(pauses.next())
+                continue
+            self._troubles[name].is_over()
+            self._leases.drop(delivery.lease)
+            if not ours:
+                # The same step went through before and its reply was lost, or another worker has the entry by now.
+                self._log.warning(f"{name}.not_pending", stream=delivery.stream, entry_id=delivery.id)
+            return ours
+        return False
+
+    def _forgotten(self, delivery: Delivery) -> bool:
+        """Whether there is no use in trying again; the entry stays pending for whoever reclaims it."""
+        if delivery.lease.lost or self._patience.is_set():
+            self._leases.drop(delivery.lease)
+            return True
+        return False
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._patience.wait()
+        except TimeoutError:
+            return
+
+
+def _sentence(error: ConnectionLost | ServerError) -> str:
+    """What the log says about a step that failed, with the repair where the server's word points to one."""
+    if isinstance(error, ConnectionLost):
+        return "the connection to Redis was lost"
+    repair = _REPAIRS.get(error.code)
+    return f"{error} ({repair})" if repair is not None else str(error)
+
+
+_REPAIRS = {
+    "WRONGTYPE": "a key of ours holds another type: rename or delete that key, and the worker goes on by itself",
+    "OOM": "the server is full: raise maxmemory or free memory, and the worker goes on by itself",
+    "NOPERM": "the user lacks a right: extend its ACL, and the worker goes on by itself",
+    "READONLY": "this server is a replica: point the worker at the primary",
+    "MISCONF": "the server cannot persist: mend its disk, and the worker goes on by itself",
+}
