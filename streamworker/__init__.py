@@ -2,27 +2,34 @@
 
 Every entry is handled at least once, or set aside as a dead letter with its reason; what a handler publishes through its context
 commits atomically with the acknowledgement.
+
+The names are imported when first used, so that commands which need none of them, such as `streamworker --version`, answer at once.
 """
 
-from streamworker.app import StreamWorker
-from streamworker.codecs import Codec, FieldsCodec, JsonCodec
-from streamworker.delivery import Delivery
-from streamworker.errors import (
-    ConnectionLost,
-    DecodeError,
-    EncodeError,
-    HandlerTimeout,
-    Reject,
-    Retry,
-    ServerError,
-    SetupError,
-    Snooze,
-    StreamWorkerError,
-)
-from streamworker.handlers import CallNext, Context, Middleware
-from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
-from streamworker.settings import Settings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from streamworker.version import VERSION
+
+if TYPE_CHECKING:
+    from streamworker.app import StreamWorker
+    from streamworker.codecs import Codec, FieldsCodec, JsonCodec
+    from streamworker.delivery import Delivery
+    from streamworker.errors import (
+        ConnectionLost,
+        DecodeError,
+        EncodeError,
+        HandlerTimeout,
+        Reject,
+        Retry,
+        ServerError,
+        SetupError,
+        Snooze,
+        StreamWorkerError,
+    )
+    from streamworker.handlers import CallNext, Context, Middleware
+    from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
+    from streamworker.settings import Settings
 
 __version__ = VERSION
 __all__ = [
@@ -48,4 +55,40 @@ __all__ = [
     "Snooze",
     "StreamWorker",
     "StreamWorkerError",
+    "__version__",
 ]
+
+_HOMES = {
+    "app": ("StreamWorker",),
+    "codecs": ("Codec", "FieldsCodec", "JsonCodec"),
+    "delivery": ("Delivery",),
+    "errors": (
+        "ConnectionLost",
+        "DecodeError",
+        "EncodeError",
+        "HandlerTimeout",
+        "Reject",
+        "Retry",
+        "ServerError",
+        "SetupError",
+        "Snooze",
+        "StreamWorkerError",
+    ),
+    "handlers": ("CallNext", "Context", "Middleware"),
+    "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
+    "settings": ("Settings",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module (https://peps.python.org/pep-0562/)."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -45,7 +45,7 @@ class StreamWorker:
     Raises `SetupError` with the repair for every wrong argument.
     """
 
-    def __init__(  # noqa: PLR0913  # the whole of an application's configuration, by keyword
+    def __init__(  # the whole of an application's configuration, by keyword
         self,
         name: str | None = None,
         *,
@@ -78,7 +78,7 @@ class StreamWorker:
 
     # ---- registration -------------------------------------------------------------------------------------------------------
 
-    def handler(  # noqa: PLR0913  # what a handler can say, by keyword
+    def handler(  # what a handler can say, by keyword
         self,
         *streams: str,
         group: str | None = None,
@@ -138,7 +138,7 @@ class StreamWorker:
 
     # ---- publishing ---------------------------------------------------------------------------------------------------------
 
-    async def publish(  # noqa: PLR0913  # what an entry can say, by keyword
+    async def publish(  # what an entry can say, by keyword
         self,
         stream: str,
         body: Any,
@@ -155,7 +155,7 @@ class StreamWorker:
         """
         return await self._publisher.publish(self.encode(stream, body, type=type, headers=headers, key=key, max_length=max_length))
 
-    async def publish_many(  # noqa: PLR0913
+    async def publish_many(
         self,
         stream: str,
         bodies: Iterable[Any],
@@ -191,6 +191,10 @@ class StreamWorker:
         if len(outgoing.fields) > MOST_VALUES:
             raise EncodeError(f"an entry of more than {MOST_VALUES // 2} fields cannot be published with the acknowledgement")
         return outgoing
+
+    def publish_to(self, endpoint: Endpoint) -> None:
+        """Publish to this server from now on: a worker calls it with its own, which an option may have named."""
+        self._publisher = Publisher(self._codec, lambda: endpoint)
 
     async def close(self) -> None:
         """End the publishing connection; a later publish opens a new one."""

@@ -38,6 +38,10 @@ class ConnectionLost(StreamWorkerError):
     """The server cannot be reached, or the connection ended before the reply came: the command may have run or not."""
 
 
+class Unreachable(StreamWorkerError):
+    """There is no server to start with; the text names it."""
+
+
 class ServerError(StreamWorkerError):
     """The server refused a command. `code` is its error word (`WRONGTYPE`, `OOM`, `NOGROUP` …), `ERR` when it gave none."""
 
@@ -56,6 +60,8 @@ class Retry(Exception):
     """
 
     def __init__(self, reason: str = "", *, after: timedelta | None = None) -> None:
+        if after is not None:
+            _need_duration("Retry", after)
         super().__init__(reason)
         self.after = after
 
@@ -64,6 +70,7 @@ class Snooze(Exception):
     """Raised by a handler: try this entry again after `after`; does not count as an attempt."""
 
     def __init__(self, reason: str = "", *, after: timedelta) -> None:
+        _need_duration("Snooze", after)
         super().__init__(reason)
         self.after = after
 
@@ -74,3 +81,8 @@ class Reject(Exception):
 
 class HandlerTimeout(TimeoutError):
     """A handler ran longer than its `timeout`."""
+
+
+def _need_duration(word: str, after: object) -> None:
+    if not isinstance(after, timedelta):
+        raise SetupError(f"{word}(after=…) is a timedelta, for example timedelta(seconds=30), not {after!r}")

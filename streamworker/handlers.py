@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -140,14 +141,18 @@ def deadline_of(handler: Handler) -> datetime | None:
 def read_signature(function: HandlerFunction) -> Signature:
     """What `function`'s parameters ask for. Raises `SetupError` with the repair when a worker could not call it."""
     name = name_of(function)
+    _need_function(function, name)
     hints = _hints(function, name)
-    parameters = list(inspect.signature(function).parameters.values())
+    parameters = _parameters(function, name)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if not positional or hints.get(positional[0].name) is Context:
         raise SetupError(f"handler {name!r} takes no body: give it a first parameter such as `order: OrderPlaced`")
-    beyond = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)][2:]
+    given = [parameter.name for parameter in positional[:2]]
+    beyond = [
+        p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in given
+    ]
     if beyond:
-        raise SetupError(f"handler {name!r} needs {beyond[0].name!r}, but it is called with the body and a Context only")
+        raise SetupError(f"handler {name!r} needs {beyond[0].name!r}, but it is called with the body and a Context only, by position")
     body = hints.get(positional[0].name, dict[str, str])
     second = positional[1] if len(positional) > 1 else None
     wants_context = second is not None and (hints.get(second.name) is Context or second.default is second.empty)
@@ -176,16 +181,39 @@ def is_async(function: HandlerFunction) -> bool:
 
 def name_of(function: HandlerFunction) -> str:
     """The name a handler goes by in logs and tables."""
-    return getattr(function, "__name__", None) or type(function).__name__
+    inner = _behind_partials(function)
+    return getattr(inner, "__name__", None) or type(inner).__name__
+
+
+def _behind_partials(function: HandlerFunction) -> HandlerFunction:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _need_function(function: HandlerFunction, name: str) -> None:
+    if not callable(function) or inspect.isclass(function):
+        raise SetupError(f"handler {name!r} is no function: decorate an `async def` or a `def`")
+    inner = _behind_partials(function)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise SetupError(f"handler {name!r} is a generator, which would never run: take the `yield` out of it")
+
+
+def _parameters(function: HandlerFunction, name: str) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise SetupError(f"handler {name!r}: its parameters cannot be read: wrap it in a function of your own") from error
 
 
 def _hints(function: HandlerFunction, name: str) -> dict[str, Any]:
-    target = function if inspect.isroutine(function) else type(function).__call__
+    inner = _behind_partials(function)
+    target = inner if inspect.isroutine(inner) else type(inner).__call__
     try:
         return get_type_hints(target)
     except NameError as error:
         raise SetupError(
             f"handler {name!r}: its annotations name {error.name!r}, which its module does not know: define it at module level"
         ) from error
-    except TypeError as error:
+    except (TypeError, AttributeError, SyntaxError) as error:
         raise SetupError(f"handler {name!r}: its annotations cannot be read: {error}") from error

@@ -34,7 +34,10 @@ MAX_MISROUTES = 10
 """How often an entry without a handler here waits for a newer worker before it is set aside: about six minutes in all."""
 
 LONGEST_DELAY = timedelta(days=365)
-"""No backoff waits longer; it also keeps a user's own backoff function from overflowing the server's clock."""
+"""Nothing waits longer; it also keeps a user's own backoff function from overflowing the server's clock."""
+
+FALLBACK_DELAY = timedelta(minutes=5)
+"""The base delay where a user's own backoff function raises, or gives something else than a timedelta."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,9 @@ class Backoff:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.jitter <= 1:
+        if not callable(self.base):
+            raise SetupError(f"base is a function of the attempt, not {self.base!r}; or use Backoff.constant(…)")
+        if not isinstance(self.jitter, (int, float)) or not 0 <= self.jitter <= 1:
             raise SetupError(f"jitter is a share between 0 and 1, not {self.jitter!r}")
 
     @classmethod
@@ -60,7 +65,7 @@ class Backoff:
 
     @classmethod
     def linear(cls, first: timedelta, *, cap: timedelta = timedelta(minutes=5), jitter: float = 0.0) -> Backoff:
-        """`first` × the attempts so far, never above `cap`."""
+        """`first` times the attempts so far, never above `cap`."""
         _need_duration("first", first)
         _need_duration("cap", cap)
         return cls(lambda attempt: min(cap, first * min(attempt, 1_000_000)), jitter)
@@ -77,7 +82,7 @@ class Backoff:
         """`first`, then each time `factor` times as long, never above `cap`; full jitter unless told otherwise."""
         _need_duration("first", first)
         _need_duration("cap", cap)
-        if not factor >= 1:
+        if not isinstance(factor, (int, float)) or not factor >= 1:
             raise SetupError(f"factor is at least 1, not {factor!r}: a backoff does not shrink")
         return cls(lambda attempt: _grow(first, factor, attempt, cap), jitter)
 
@@ -93,13 +98,14 @@ class Backoff:
 
     @classmethod
     def by(cls, base: Callable[[int], timedelta], *, jitter: float = 0.0) -> Backoff:
-        """A function of the attempt that failed (1, 2, …)."""
-        return cls(base, jitter)
+        """A function of the attempt that failed (1, 2, …). Where it raises or gives no timedelta, five minutes are waited."""
+        backoff = cls(base, jitter)
+        _need_duration("what the function gives for attempt 1", base(1))
+        return backoff
 
     def delay(self, attempt: int, random: float) -> timedelta:
         """How long to wait after attempt number `attempt` failed; `random` is in [0, 1)."""
-        base = min(max(self.base(attempt), timedelta(0)), LONGEST_DELAY)
-        return base * (1 - self.jitter * random)
+        return _bounded(_base_of(self, attempt)) * (1 - self.jitter * random)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +122,10 @@ class RetryPolicy:
     max_crashes: int = 3
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise SetupError(f"max_attempts is at least 1, not {self.max_attempts!r}")
-        if self.max_crashes < 1:
-            raise SetupError(f"max_crashes is at least 1, not {self.max_crashes!r}")
-        if not isinstance(self.backoff, Backoff):
-            raise SetupError("backoff is a Backoff, for example Backoff.exponential()")
-        if not isinstance(self.give_up_on, tuple):
-            object.__setattr__(self, "give_up_on", _error_types(self.give_up_on))
+        _need_count("max_attempts", self.max_attempts)
+        _need_count("max_crashes", self.max_crashes)
+        _need_backoff(self.backoff)
+        object.__setattr__(self, "give_up_on", _error_types(self.give_up_on))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,8 @@ class DeadLetterPolicy:
     traceback: bool = True
 
     def __post_init__(self) -> None:
-        if self.keep_last is not None and self.keep_last < 1:
-            raise SetupError(f"keep_last is at least 1, or None to keep all, not {self.keep_last!r}")
+        if self.keep_last is not None:
+            _need_count("keep_last", self.keep_last, ", or None to keep all")
 
 
 def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: float) -> Verdict:
@@ -143,10 +145,8 @@ def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: fl
     match outcome:
         case Succeeded(publishes):
             return Ack(publishes)
-        case Interrupted(Interruption.LEASE_LOST):
-            return Abandon()
-        case Interrupted(Interruption.DRAIN | Interruption.NO_ROOM):
-            return Release()
+        case Interrupted(why):
+            return Abandon() if why is Interruption.LEASE_LOST else Release()
         case Malformed(error):
             return DeadLetter(Reason.MALFORMED, error)
         case Unroutable():
@@ -170,13 +170,13 @@ def _decide_failed(error: BaseException, delivery: Delivery, policy: RetryPolicy
         case Reject():
             return DeadLetter(Reason.REJECTED, error)
         case Snooze(after=after):
-            return RetryLater(after, history)
+            return RetryLater(_bounded(after), history)
         case _ if isinstance(error, policy.give_up_on):
             return DeadLetter(Reason.UNRETRYABLE, error)
         case _ if history.attempt >= policy.max_attempts:
             return DeadLetter(Reason.EXHAUSTED, error)
         case Retry(after=after) if after is not None:
-            return RetryLater(after, replace(history, attempt=history.attempt + 1), error)
+            return RetryLater(_bounded(after), replace(history, attempt=history.attempt + 1), error)
         case _:
             after = policy.backoff.delay(history.attempt, random)
             return RetryLater(after, replace(history, attempt=history.attempt + 1), error)
@@ -192,11 +192,29 @@ def _decide_unroutable(delivery: Delivery) -> Verdict:
 
 
 def _grow(first: timedelta, factor: float, attempt: int, cap: timedelta) -> timedelta:
-    """`first` × `factor` ** (attempt - 1), at most `cap`; the power is never computed where it could overflow."""
+    """`first` times `factor` ** (attempt - 1), at most `cap`; the power is never computed where it could overflow."""
     try:
         return min(cap, first * factor ** (attempt - 1))
     except OverflowError:
-        return cap
+        return cap if first else first
+
+
+def _base_of(backoff: Backoff, attempt: int) -> timedelta:
+    """The base delay; a user's function that fails must not keep an entry from being decided about."""
+    try:
+        base = backoff.base(attempt)
+    except Exception:  # noqa: BLE001  # pure, so it cannot say so; the delay is the fallback
+        return FALLBACK_DELAY
+    return base if isinstance(base, timedelta) else FALLBACK_DELAY
+
+
+def _bounded(delay: timedelta) -> timedelta:
+    return min(max(delay, timedelta(0)), LONGEST_DELAY)
+
+
+def _need_count(name: str, value: object, rest: str = "") -> None:
+    if not isinstance(value, int) or value < 1:
+        raise SetupError(f"{name} is a whole number of at least 1{rest}, not {value!r}")
 
 
 def _need_duration(name: str, value: timedelta) -> None:
@@ -206,9 +224,14 @@ def _need_duration(name: str, value: timedelta) -> None:
         raise SetupError(f"{name} cannot be negative, as {value} is")
 
 
+def _need_backoff(value: object) -> None:
+    if not isinstance(value, Backoff):
+        raise SetupError(f"backoff is a Backoff, for example Backoff.exponential(), not {value!r}")
+
+
 def _error_types(given: object) -> tuple[type[BaseException], ...]:
     """Accept one class or any iterable of classes where the field wants a tuple."""
-    listed = tuple(given) if isinstance(given, (list, set, frozenset)) else (given,)
+    listed = tuple(given) if isinstance(given, (tuple, list, set, frozenset)) else (given,)
     if not all(isinstance(item, type) and issubclass(item, BaseException) for item in listed):
         raise SetupError(f"give_up_on holds exception classes, not {given!r}")
-    return listed  # type: ignore[return-value]  # checked in the line above
+    return listed

@@ -15,7 +15,13 @@ from streamworker.errors import SetupError
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
 PREFIX = "STREAMWORKER_"
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
@@ -26,7 +32,7 @@ def parse_duration(text: str) -> timedelta:
     if not _DURATION.fullmatch(compact):
         raise SetupError(f"{text!r} is not a duration: write it with its unit, such as 500ms, 25s, 5m or 1h30m")
     try:
-        return timedelta(seconds=sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(compact)))
+        return sum((float(amount) * _UNITS[unit] for amount, unit in _PART.findall(compact)), timedelta())
     except OverflowError:
         raise SetupError(f"{text!r} is too long for a duration") from None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 
 def wait_until(predicate: Callable[[], bool], within: float = 5.0) -> None:
@@ -13,3 +14,10 @@ def wait_until(predicate: Callable[[], bool], within: float = 5.0) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"not so within {within:g} s: {getattr(predicate, '__name__', predicate)}")
         time.sleep(0.01)
+
+
+async def eventually(predicate: Callable[[], Awaitable[object]], within: float = 10.0) -> None:
+    """The same for a fact on a server, asked without blocking the event loop."""
+    async with asyncio.timeout(within):
+        while not await predicate():
+            await asyncio.sleep(0.01)

@@ -23,13 +23,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."),  # noqa: ARG001
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
 ) -> None:
     pass
 
 
 def main() -> None:
     """The entry point of the `streamworker` command."""
-    from streamworker.cli import commands  # noqa: F401, PLC0415  # registers the commands
+    from streamworker.cli import commands  # noqa: F401  # registers the commands
 
     app()

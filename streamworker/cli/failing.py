@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import typer
 
-from streamworker.errors import ConnectionLost, ServerError, SetupError
-from streamworker.worker.process import ExitCode, Unreachable
+from streamworker.errors import ConnectionLost, ServerError, SetupError, Unreachable
+from streamworker.worker.exits import ExitCode
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from streamworker.app import StreamWorker
 from streamworker.errors import SetupError
 from streamworker.observe.logging import configure
 from streamworker.settings import Settings
-from streamworker.worker.process import ExitCode, WorkerProcess
+from streamworker.worker.exits import ExitCode
+from streamworker.worker.process import WorkerProcess
 from streamworker.worker.signals import Signals
 
 
@@ -44,7 +45,7 @@ def loop_factory(wanted: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     if wanted == "asyncio":
         return None
     try:
-        import uvloop  # noqa: PLC0415  # an extra
+        import uvloop  # an extra
     except ImportError:
         if wanted == "uvloop":
             raise SetupError("--loop uvloop needs uvloop: pip install 'streamworker[speed]'") from None

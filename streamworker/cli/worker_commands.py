@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from streamworker.app import StreamWorker
 from streamworker.cli import app as cli
 from streamworker.cli.failing import sentences_for_errors
-from streamworker.cli.loading import load_app
-from streamworker.cli.running import leave, run_worker
-from streamworker.cli.tables import print_handlers
-from streamworker.embedded import resolve_server
-from streamworker.settings import from_environment
-from streamworker.worker.process import choose_handlers
+
+if TYPE_CHECKING:
+    from streamworker.app import StreamWorker
 
 Target = Annotated[str, typer.Argument(metavar="APP", envvar="STREAMWORKER_APP", help="module:attribute, module, or a file's path.")]
 Url = Annotated[str | None, typer.Option("--redis-url", "-u", help="Where Redis is; else STREAMWORKER_REDIS_URL or REDIS_URL.")]
@@ -36,7 +31,7 @@ AppDir = Annotated[str, typer.Option(help="Where to look for the module.")]
 
 
 @cli.command()
-def run(  # noqa: PLR0913  # a command's options
+def run(  # a command's options
     target: Target,
     redis_url: Url = None,
     concurrency: Concurrency = None,
@@ -54,6 +49,9 @@ def run(  # noqa: PLR0913  # a command's options
     app_dir: AppDir = ".",
 ) -> None:
     """Run a worker: read, handle, acknowledge, retry, set aside, until it is told to stop."""
+    from streamworker.cli.loading import load_app
+    from streamworker.cli.running import leave, run_worker
+
     flags = {
         "redis_url": redis_url,
         "concurrency": concurrency,
@@ -76,7 +74,7 @@ def run(  # noqa: PLR0913  # a command's options
 
 
 @cli.command()
-def dev(  # noqa: PLR0913
+def dev(
     target: Target,
     redis_url: Url = None,
     concurrency: Concurrency = None,
@@ -85,6 +83,13 @@ def dev(  # noqa: PLR0913
     app_dir: AppDir = ".",
 ) -> None:
     """Run a worker for development: finds or starts a server, and logs every delivery."""
+    from rich.console import Console
+
+    from streamworker.cli.loading import load_app
+    from streamworker.cli.running import leave, run_worker
+    from streamworker.cli.tables import print_handlers
+    from streamworker.embedded import resolve_server
+
     with sentences_for_errors():
         application = load_app(target, factory=factory, app_dir=app_dir)
         flags: dict[str, Any] = {"concurrency": concurrency, "log_level": log_level, "log_format": "console"}
@@ -99,6 +104,10 @@ def dev(  # noqa: PLR0913
 @cli.command()
 def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> None:
     """Print the handlers with their streams, groups and policies; touches no server. Exits with 2 when something is wrong."""
+    from streamworker.cli.loading import load_app
+    from streamworker.cli.tables import print_handlers
+    from streamworker.worker.process import choose_handlers
+
     with sentences_for_errors():
         application = load_app(target, factory=factory, app_dir=app_dir)
         settings = application.settings()
@@ -111,6 +120,8 @@ def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> No
 
 def _url_given(application: StreamWorker, flag: str | None) -> str | None:
     """The server that the program, the flag or the environment names; `None` when nobody does."""
+    from streamworker.settings import from_environment
+
     if application.says_where_redis_is:
         return application.settings().redis_url.get_secret_value()
     return flag if flag is not None else from_environment(os.environ).get("redis_url")

@@ -56,7 +56,8 @@ def write_dead_letter(delivery: Delivery, obituary: Obituary) -> Fields:
         "version": obituary.version,
     }
     written = [value for name, note in notes.items() if note is not None for value in (f"_dlq_{name}".encode(), note.encode())]
-    if len(delivery.fields) > MOST_VALUES:
+    # An original field that has the packed one's name is packed too: there is one way to read it back.
+    if len(delivery.fields) > MOST_VALUES or delivery.fields[:1] == [_PACKED]:
         return [_PACKED, pack_fields(delivery.fields), *written]
     return [*delivery.fields, *written]
 

@@ -50,11 +50,14 @@ def unpack(data: bytes) -> Envelope:
             last_error=given["last_error"],
         )
         entry_id = str(given["id"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, OverflowError, KeyError, TypeError, RecursionError):
         raise DecodeError("this is not an envelope that streamworker wrote") from None
     if not newline:
         raise DecodeError("the envelope ends before its fields")
-    return Envelope(entry_id, history, unpack_fields(rest))
+    fields = unpack_fields(rest)
+    if len(fields) % 2:
+        raise DecodeError("the envelope's last field has no value")
+    return Envelope(entry_id, history, fields)
 
 
 def pack_fields(fields: Fields) -> bytes:

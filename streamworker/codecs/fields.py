@@ -14,7 +14,7 @@ from streamworker.codecs.readers import read_raw
 from streamworker.codecs.reasons import shown, shown_bytes
 from streamworker.codecs.records import RecordReader, ScalarReader
 from streamworker.codecs.shapes import Shape, Takes, described, is_raw, not_a_body
-from streamworker.codecs.texts import bytes_of, plain, text_of
+from streamworker.codecs.texts import UNWRITABLE, bytes_of, plain, text_of
 from streamworker.codecs.writers import RecordWriter
 from streamworker.delivery import Fields
 from streamworker.errors import EncodeError
@@ -79,7 +79,7 @@ def _mapping_fields(body: Mapping[Any, Any]) -> Fields:
         if value is not None:
             try:
                 fields += (wire, value.encode() if isinstance(value, str) else bytes_of(value))
-            except (ValueError, TypeError, RecursionError):
+            except UNWRITABLE:
                 raise EncodeError(
                     f"field {shown_bytes(wire)!r}: this {type(value).__name__} cannot be written as text or JSON"
                 ) from None
@@ -110,7 +110,7 @@ def _scalar_fields(body: object) -> Fields:
         if value is None or isinstance(value, (list, dict)):
             raise EncodeError(f"a {kind} is not one entry's fields; put it in a field of a model, or use codec='json'")
         return [_SCALAR_FIELD, text_of(value)]
-    except (ValueError, TypeError, RecursionError):
+    except UNWRITABLE:
         raise EncodeError(
             f"this {kind} cannot be written as text; publish a pydantic model, a dataclass, a mapping or a finite scalar"
         ) from None

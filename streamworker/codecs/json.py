@@ -17,6 +17,7 @@ from streamworker.codecs.readers import read_raw
 from streamworker.codecs.reasons import names_in, shown
 from streamworker.codecs.records import validated
 from streamworker.codecs.shapes import described, is_raw
+from streamworker.codecs.texts import UNWRITABLE
 from streamworker.delivery import Fields
 from streamworker.errors import DecodeError, EncodeError, SetupError
 
@@ -38,7 +39,7 @@ class JsonCodec:
         """The body as one field, then the headers. Raises `EncodeError`."""
         try:
             data = self._data(body)
-        except (ValueError, TypeError, RecursionError, SetupError):
+        except (*UNWRITABLE, SetupError):
             raise EncodeError(
                 f"this {shown(type(body).__name__)} cannot be written as JSON: a value has no JSON form, is not finite, "
                 "or does not fit its field's type"

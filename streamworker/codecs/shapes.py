@@ -142,8 +142,9 @@ def not_a_body(annotation: Any, why: str) -> SetupError:
     plain = isinstance(annotation, type) and not get_args(annotation)
     name = shown(annotation.__name__ if plain else repr(annotation), 120)
     return SetupError(
-        f"{name} cannot be a body: {shown(why, 300).rstrip('.')}. Annotate the handler's first parameter with a pydantic model, a dataclass, "
-        "a TypedDict, dict[str, str], dict[bytes, bytes], or a scalar such as str or int"
+        f"{name} cannot be a body: {shown(why, 300).rstrip('.')}. "
+        "Annotate the handler's first parameter with a pydantic model, a dataclass, a TypedDict, dict[str, str], "
+        "dict[bytes, bytes], or a scalar such as str or int"
     )
 
 

@@ -14,6 +14,9 @@ from pydantic_core import to_jsonable_python
 
 Writer: TypeAlias = Callable[[Any], bytes]
 
+UNWRITABLE = (ValueError, TypeError, AttributeError, RecursionError)
+"""What pydantic and the JSON encoder raise for a value that has no JSON form, or is not what its class declares."""
+
 _json_text = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 _CONFUSABLE_STARTS = ("{", "[", '"')
 _BYTES = (bytes, bytearray, memoryview)

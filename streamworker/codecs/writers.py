@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from streamworker.codecs.headers import is_header
 from streamworker.codecs.reasons import shown
 from streamworker.codecs.shapes import Node, Shape, Takes, described, written_name
-from streamworker.codecs.texts import Writer, bytes_of, guarded_text_of, json_of, text_of
+from streamworker.codecs.texts import UNWRITABLE, Writer, bytes_of, guarded_text_of, json_of, text_of
 from streamworker.delivery import Fields
 from streamworker.errors import EncodeError, SetupError
 
@@ -52,7 +52,7 @@ class RecordWriter:
             if value is not None:
                 try:
                     fields += (place.wire, place.write(value))
-                except (ValueError, TypeError, RecursionError):
+                except UNWRITABLE:
                     raise EncodeError(
                         f"field {shown(name)!r} holds what JSON cannot: NaN, infinity or half a surrogate pair"
                     ) from None
@@ -71,7 +71,7 @@ class RecordWriter:
                 return self._dump(body)
             values = self._dump(body, exclude=set(self._raw))
             raw = self._dump(body, include=set(self._raw), mode="python")
-        except (ValueError, TypeError, RecursionError):
+        except UNWRITABLE:
             raise EncodeError(self._culprit(body)) from None
         if not isinstance(values, dict):
             return values
@@ -88,7 +88,7 @@ class RecordWriter:
         for name in self._names:
             try:
                 self._dump(body, include={name}, mode="python" if name in self._raw else "json")
-            except (ValueError, TypeError, RecursionError):
+            except UNWRITABLE:
                 return f"field {shown(name)!r} of {shown(type(body).__name__)} does not hold what it declares, or has no JSON form"
         return f"this {shown(type(body).__name__)} has no JSON form"
 

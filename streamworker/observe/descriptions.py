@@ -34,8 +34,9 @@ def trace(error: BaseException) -> str:
 
 def cap(text: str, limit: int) -> str:
     """The text, cut with an ellipsis where it is longer than `limit` characters, and always fit for UTF-8."""
-    short = text if len(text) <= limit else text[: limit - 1] + "…"
-    return short.encode("utf-8", "backslashreplace").decode()
+    # Half a surrogate pair becomes six characters, so what is fit may be too long again.
+    fit = text[: limit + 1].encode("utf-8", "backslashreplace").decode()
+    return fit if len(fit) <= limit else fit[: limit - 1] + "…"
 
 
 def _own_text(error: BaseException) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from streamworker.errors import ServerError
+from streamworker.streams.keys import GroupKeys
 from streamworker.streams.scripts import script
 from streamworker.streams.wire import Link
 
@@ -83,6 +85,12 @@ async def consumers(link: Link, stream: str, group: str) -> list[ConsumerInfo]:
 async def forget_consumer(link: Link, stream: str, group: str, consumer: str) -> bool:
     """Remove a consumer that has nothing pending; false when it has."""
     return bool(await script("forget_consumer").run(link, [stream], [group, consumer]))
+
+
+async def are_finished(link: Link, groups: Sequence[tuple[GroupKeys, str]]) -> bool:
+    """True when nothing is undelivered, pending, released or waiting for a retry in any of these groups, with any worker."""
+    keys = [key for of, _ in groups for key in (of.due, of.retry, of.stream)]
+    return bool(await script("is_finished").run(link, keys, [group for _, group in groups]))
 
 
 async def _rows(link: Link, *command: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from streamworker.delivery import Entry
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Link
+from streamworker.streams.wire import Argument, Link
 
 READ_MARGIN_SECONDS = 3.0
 """How much longer than its BLOCK a read may take before the connection counts as dead."""
@@ -44,7 +44,7 @@ async def fill(link: Link, group: str, consumer: str, rooms: Sequence[Room]) -> 
     """Read new entries up to the size of each room, without blocking; errors come back by stream, as text."""
     keys = [key for room in rooms for key in room.keys]
     numbers = [number for number, room in enumerate(rooms, 1) for _ in room.keys]
-    arguments = [group, consumer, len(rooms), *(room.size for room in rooms), *numbers]
+    arguments: list[Argument] = [group, consumer, len(rooms), *(room.size for room in rooms), *numbers]
     found, refused = await script("fill").run(link, keys, arguments)
     taken = [Taken(keys[at - 1], _entry(raw), 1) for at, entries in found for raw in entries]
     return taken, {keys[at - 1]: text.decode(errors="replace") for at, text in refused}
@@ -52,10 +52,9 @@ async def fill(link: Link, group: str, consumer: str, rooms: Sequence[Room]) -> 
 
 async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, count: int, block_ms: int) -> list[Taken]:
     """Wait for new entries on any of `keys`, up to `count` of each; an empty list when `block_ms` went by."""
-    reply = await link.call(
-        *("XREADGROUP", "GROUP", group, consumer, "COUNT", count, "BLOCK", block_ms, "STREAMS", *keys, *(">" for _ in keys)),
-        within=block_ms / 1000 + READ_MARGIN_SECONDS,
-    )
+    options: list[Argument] = ["GROUP", group, consumer, "COUNT", count, "BLOCK", block_ms]
+    within = block_ms / 1000 + READ_MARGIN_SECONDS
+    reply = await link.call("XREADGROUP", *options, "STREAMS", *keys, *(">" for _ in keys), within=within)
     return [Taken(name.decode(), _entry(raw), 1) for name, entries in reply or () for raw in entries]
 
 
@@ -70,7 +69,7 @@ async def reconcile(link: Link, key: str, group: str, consumer: str, *, held: Co
     pages: list[Page] = []
     following: str | None = "-"
     while following is not None:
-        arguments = [group, consumer, following, 100, int(counted), *held]
+        arguments: list[Argument] = [group, consumer, following, 100, int(counted), *held]
         after, entries, trimmed = await script("reconcile").run(link, [key], arguments)
         following = after.decode() or None
         pages.append(_page(key, following, entries, trimmed))

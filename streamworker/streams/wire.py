@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -53,7 +52,7 @@ class Wire:
         connection = endpoint.connection()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError, TimeoutError) as error:
             await connection.disconnect(nowait=True)
             raise translate(error) from error
@@ -99,19 +98,24 @@ class Wire:
             try:
                 reply = await self._connection.read_response(disable_decoding=True, timeout=math.inf)
             except ResponseError as error:
-                self._answer(lambda future, error=error: future.set_exception(translate(error)))
+                self._answer(translate(error))
             except (RedisError, OSError) as error:
                 return self._break(translate(error))
             else:
-                self._answer(lambda future, reply=reply: future.set_result(reply))
+                self._answer(reply)
 
-    def _answer(self, resolve: Callable[[asyncio.Future[Reply]], None]) -> None:
+    def _answer(self, reply: Reply) -> None:
+        """Hand the reply to the caller who waits longest. (An error nested in a reply is a value; only a whole reply is raised.)"""
         if not self._waiting:
             self._break(ConnectionLost("the server sent a reply that nobody asked for"))
             return
         future = self._waiting.popleft().future
-        if not future.done():
-            resolve(future)
+        if future.done():
+            return
+        if isinstance(reply, StreamWorkerError):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)
 
     def _check_deadline(self) -> None:
         self._watchdog = None

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 
 from streamworker.delivery import Delivery, Failed, Interrupted, Interruption, Lease, Malformed, Outcome, Succeeded
 from streamworker.errors import DecodeError, HandlerTimeout
-from streamworker.handlers import CallNext, Context, Handler, Middleware, Publish, deadline_of
+from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish, deadline_of
+
+_Ended: TypeAlias = tuple[Any, BaseException | None]
+"""What a function in a thread returned, or what it raised."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +53,8 @@ class Executor:
             body = handler.decode(delivery.fields)
         except DecodeError as error:
             return Malformed(error)
+        except Exception as error:  # noqa: BLE001  # a codec of the user's own may break its promise; that must not end the worker
+            return Failed(error)
         context = Context(delivery, handler, body, self._state, deadline_of(handler), self._publish)
         return await self._guarded(context)
 
@@ -128,15 +134,20 @@ class Executor:
         loop = asyncio.get_running_loop()
         occupied = self._occupied[id(context.delivery.lease)] = asyncio.Event()
         inside = contextvars.copy_context()
-        future: Future[Any] = self._threads.submit(inside.run, context.handler.function, *_arguments(context))
+        future: Future[_Ended] = self._threads.submit(inside.run, _run_to_end, context.handler.function, _arguments(context))
 
-        def vacate(_: Future[Any]) -> None:
+        def vacate(_: Future[_Ended]) -> None:
             # The loop is closed when the process ended without waiting for this thread; then nobody asks any more.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._vacate, id(context.delivery.lease), occupied)
 
         future.add_done_callback(vacate)
-        await asyncio.wrap_future(future)
+        returned, error = await asyncio.wrap_future(future)
+        if error is not None:
+            raise error
+        if inspect.isawaitable(returned):
+            # A plain function around an async one: what it returned is the work itself, and unawaited it would count as done.
+            await returned
 
     def _vacate(self, number: int, occupied: asyncio.Event) -> None:
         self._occupied.pop(number, None)
@@ -148,6 +159,14 @@ def _wrap(inner: CallNext, middleware: Middleware) -> CallNext:
         return middleware(context, inner)
 
     return call_next
+
+
+def _run_to_end(function: HandlerFunction, arguments: tuple[Any, ...]) -> _Ended:
+    """Call it, in its thread. A future cannot carry every exception: a StopIteration would leave its waiter waiting for ever."""
+    try:
+        return function(*arguments), None
+    except BaseException as error:  # noqa: BLE001  # raised again in the task that waits
+        return None, error
 
 
 def _arguments(context: Context) -> tuple[Any, ...]:

@@ -13,14 +13,11 @@ from random import uniform
 from time import monotonic
 from typing import Any
 
-from redis.connection import AbstractConnection
-from redis.exceptions import RedisError
-
 from streamworker.delivery import Lease
+from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.faults import translate
-from streamworker.streams.scripts import script
+from streamworker.streams.scripts import BlockingLink, script
 
 BATCH = 500
 """Leases per renewal: one script of this size takes the server a few milliseconds."""
@@ -36,7 +33,6 @@ class LeaseKeeper:
     def __init__(
         self, endpoint: Endpoint, group: str, lease: timedelta, on_lost: Callable[[Lease], None], log: Any
     ) -> None:
-        self._endpoint = endpoint
         self._group = group
         self._seconds = lease.total_seconds()
         self._on_lost = on_lost
@@ -45,7 +41,7 @@ class LeaseKeeper:
         self._held: dict[tuple[str, str], Lease] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._connection: AbstractConnection | None = None
+        self._link = BlockingLink(endpoint, timeout=max(0.5, self._seconds / 6))
         self._thread = threading.Thread(target=self._run, name=f"streamworker-leases-{group}", daemon=True)
 
     def start(self) -> None:
@@ -87,7 +83,7 @@ class LeaseKeeper:
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds / 3 * uniform(0.9, 1.0)):  # noqa: S311  # spreads renewals, guards nothing
             self._renew_all()
-        self._disconnect()
+        self._link.close()
 
     def _renew_all(self) -> None:
         """Renew what is older than a sixth of a lease; younger ones have another turn well before they run out."""
@@ -107,10 +103,9 @@ class LeaseKeeper:
         for lease in leases:
             arguments += [lease.entry_id, str(lease.count)]
         try:
-            lost = {raw.decode() for raw in script("renew").run_blocking(self._connected(), [key], arguments)}
-        except (RedisError, OSError) as error:
-            self._disconnect()
-            self._trouble.strikes(f"{type(translate(error)).__name__}: leases could not be renewed")
+            lost = {raw.decode() for raw in self._link.run(script("renew"), [key], arguments)}
+        except (ConnectionLost, ServerError) as error:
+            self._trouble.strikes(str(error))
             self._give_up_lapsed(leases)
             return
         self._trouble.is_over()
@@ -134,15 +129,3 @@ class LeaseKeeper:
         lease.lost = True
         self._log.warning("lease.lost", stream=lease.key, entry_id=lease.entry_id, why=why)
         self._on_lost(lease)
-
-    def _connected(self) -> AbstractConnection:
-        if self._connection is None:
-            connection = self._endpoint.blocking_connection(timeout=max(0.5, self._seconds / 6))
-            connection.connect()
-            self._connection = connection
-        return self._connection
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.disconnect()

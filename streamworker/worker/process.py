@@ -10,42 +10,27 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from enum import IntEnum
 from typing import Any
 
 import structlog
 
 from streamworker.app import StreamWorker
-from streamworker.errors import ConnectionLost, ServerError, SetupError, StreamWorkerError
+from streamworker.errors import ConnectionLost, ServerError, SetupError, Unreachable
 from streamworker.handlers import Handler
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import WILL_PASS
+from streamworker.streams.groups import are_finished
 from streamworker.streams.keys import keys_of
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
-from streamworker.worker.burst import is_finished
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
+from streamworker.worker.exits import ExitCode
 from streamworker.worker.intake import Plan
 
 LOOK_FOR_THE_END = timedelta(milliseconds=200)
-
-
-class ExitCode(IntEnum):
-    """How a worker process ends."""
-
-    DONE = 0
-    FAILURE = 1
-    USAGE = 2
-    UNREACHABLE = 3
-    GRACE_EXCEEDED = 4
-    INTERRUPTED = 130
-
-
-class Unreachable(StreamWorkerError):
-    """There is no server to start with; the text names it and the repair."""
 
 
 class WorkerProcess:
@@ -60,6 +45,8 @@ class WorkerProcess:
         self._endpoint = Endpoint(settings.redis_url.get_secret_value(), client_name=f"streamworker:{self.consumer}"[:200])
         self._consumers: list[Consumer] = []
         self._delivered = 0
+        self.ready = asyncio.Event()
+        """Set once every group is there and reading has begun."""
         self._stop_wanted = asyncio.Event()
         self._hurried = False
         self._paused = False
@@ -67,6 +54,7 @@ class WorkerProcess:
     async def run(self) -> ExitCode:
         """Work until stopped. Raises `Unreachable` at the start, and whatever the lifespan raises."""
         link = await self._connect()
+        self._app.publish_to(self._endpoint)
         try:
             async with self._lifespan() as state:
                 await self._consume(link, state)
@@ -172,6 +160,7 @@ class WorkerProcess:
     async def _announce(self) -> None:
         for consumer in self._consumers:
             await consumer.reads.wait()
+        self.ready.set()
         self._log.info(
             "worker.ready",
             consumer=self.consumer,
@@ -187,11 +176,10 @@ class WorkerProcess:
             self.drain("max-runtime reached")
 
     async def _watch_for_the_end(self, link: Link, bindings: Sequence[Binding]) -> None:
-        for consumer in self._consumers:
-            await consumer.reads.wait()
+        await self.ready.wait()
         while True:
             try:
-                if self.in_flight == 0 and await is_finished(link, bindings):
+                if self.in_flight == 0 and await are_finished(link, [(binding.keys, binding.group) for binding in bindings]):
                     self.drain("burst finished")
                     return
             except (ConnectionLost, ServerError) as error:

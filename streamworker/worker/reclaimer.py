@@ -105,9 +105,9 @@ class Reclaimer:
         patience_ms = max(10 * self._lease_ms, CONSUMER_FORGOTTEN_AFTER // timedelta(milliseconds=1))
         for key in (binding.keys.retry, binding.keys.stream):
             for info in await groups.consumers(self._link, key, binding.group):
-                if info.pending == 0 and info.idle_ms > patience_ms and info.name != self._consumer:
-                    if await groups.forget_consumer(self._link, key, binding.group, info.name):
-                        self._log.debug("consumer.forgotten", stream=key, consumer=info.name)
+                gone = info.pending == 0 and info.idle_ms > patience_ms and info.name != self._consumer
+                if gone and await groups.forget_consumer(self._link, key, binding.group, info.name):
+                    self._log.debug("consumer.forgotten", stream=key, consumer=info.name)
 
     def _interval_seconds(self) -> float:
         return self._lease_ms / 4 / 1000

@@ -18,7 +18,8 @@ from types import FrameType
 from typing import Any
 
 from streamworker.worker.consumer import LAST_WORDS
-from streamworker.worker.process import ExitCode, WorkerProcess
+from streamworker.worker.exits import ExitCode
+from streamworker.worker.process import WorkerProcess
 
 MARGIN = timedelta(seconds=2)
 

@@ -8,11 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from streamworker.codecs import Codec, FieldsCodec, JsonCodec, codec_named, read_headers
+from streamworker.codecs import Codec, Decoder, FieldsCodec, JsonCodec, codec_named, read_headers
+from streamworker.delivery import Fields
 from streamworker.errors import DecodeError, EncodeError, SetupError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -50,6 +51,15 @@ ORDERS = st.builds(
 )
 
 
+def outcome(decode: Decoder, fields: Fields) -> object:
+    """The body, or the DecodeError; anything else fails the test."""
+    try:
+        return decode(fields)
+    except DecodeError as error:
+        return error
+
+
+@settings(deadline=None)
 @given(ORDERS)
 def test_a_model_comes_back_equal(order: Order) -> None:
     """Aliases, nesting and None survive."""
@@ -137,30 +147,26 @@ def test_many_names_are_counted_after_the_first_ten() -> None:
     ],
 )
 def test_a_hostile_body_is_a_decode_error(data: bytes) -> None:
-    """Short, and nothing but DecodeError; the 5,000 digits are the one of these that a model could take."""
+    """Short, and nothing but DecodeError."""
     decode = JsonCodec().decoder(Order)
 
-    try:
-        body = decode([b"data", data])
-    except DecodeError as error:
-        assert len(str(error)) <= 2_000
-        assert error.__cause__ is None
-        assert error.__context__ is None
-    else:
-        assert isinstance(body, Order)
+    refusal = outcome(decode, [b"data", data])
+
+    assert isinstance(refusal, DecodeError)
+    assert len(str(refusal)) <= 2_000
+    assert refusal.__cause__ is None
+    assert refusal.__context__ is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_body_or_a_decode_error(data: bytes) -> None:
     """No other exception comes out."""
     decode = JsonCodec().decoder(dict[str, Any])
 
-    try:
-        body = decode([b"data", data])
-    except DecodeError as error:
-        assert len(str(error)) <= 2_000
-    else:
-        assert isinstance(body, dict)
+    body = outcome(decode, [b"data", data])
+
+    assert isinstance(body, dict) or (isinstance(body, DecodeError) and len(str(body)) <= 2_000)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +200,7 @@ def test_text_that_mentions_nan_is_no_nan() -> None:
 @pytest.mark.parametrize("annotation", [Callable[[], int], object(), "Unknown", None, lambda: 0])
 def test_an_annotation_that_no_entry_can_hold_is_refused_at_registration(annotation: Any) -> None:
     """The sentence names what to use instead."""
-    with pytest.raises(SetupError, match="cannot be a body: .*Annotate the handler's first parameter with"):
+    with pytest.raises(SetupError, match=r"cannot be a body: .*Annotate the handler's first parameter with"):
         JsonCodec().decoder(annotation)
 
 
@@ -217,7 +223,12 @@ def test_codecs_are_found_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("codec", "repair"),
-    [("jsn", "did you mean 'json'?"), ("pickle", "use 'fields', 'json'"), (JsonCodec, "an instance"), (7, "codec=int is not a codec")],
+    [
+        ("jsn", "did you mean 'json'?"),
+        ("pickle", "use 'fields', 'json'"),
+        (JsonCodec, "an instance"),
+        (7, "codec=int is not a codec"),
+    ],
 )
 def test_an_unknown_codec_is_refused_with_a_repair(codec: Any, repair: str) -> None:
     """A wrong name fails at import."""

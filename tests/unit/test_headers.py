@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamworker.codecs import read_headers
@@ -51,6 +51,7 @@ def test_a_header_that_is_not_utf8_is_shown_with_backslashes() -> None:
     assert {"te\\xff": "\\xfe"} == read_headers([b"_te\xff", b"\xfe"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20))))
 def test_reading_never_raises(pairs: list[tuple[bytes, bytes]]) -> None:
     """Any entry has headers that are text, perhaps none."""
@@ -59,6 +60,7 @@ def test_reading_never_raises(pairs: list[tuple[bytes, bytes]]) -> None:
     assert all(isinstance(name, str) and isinstance(value, str) for name, value in headers.items())
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, VALUES))
 def test_what_is_written_is_read_back(headers: dict[str, str]) -> None:
     """Names and values survive the trip, whatever text they are."""

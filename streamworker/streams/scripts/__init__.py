@@ -13,8 +13,11 @@ from hashlib import sha1
 from importlib.resources import files
 
 from redis.connection import AbstractConnection
+from redis.exceptions import RedisError
 
 from streamworker.errors import ServerError
+from streamworker.streams.connections import Endpoint
+from streamworker.streams.faults import translate
 from streamworker.streams.wire import Argument, Link, Reply
 
 
@@ -34,10 +37,33 @@ class Script:
                 raise
         return await link.call("EVAL", self.source, len(keys), *keys, *arguments)
 
-    def run_blocking(self, connection: AbstractConnection, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
-        """Run it over a blocking connection, always by its text: for the thread that has no loop. Raises redis-py's errors."""
-        connection.send_command("EVAL", self.source, len(keys), *keys, *arguments)
-        return connection.read_response(disable_decoding=True)
+
+class BlockingLink:
+    """A connection for a thread that has no loop, opened when needed and closed after any trouble; it runs scripts by their text."""
+
+    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
+        self._endpoint = endpoint
+        self._timeout = timeout
+        self._connection: AbstractConnection | None = None
+
+    def run(self, wanted: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
+        """Run a script. Raises `ConnectionLost` or `ServerError`."""
+        try:
+            if self._connection is None:
+                connection = self._endpoint.blocking_connection(self._timeout)
+                connection.connect()  # type: ignore[no-untyped-call]
+                self._connection = connection
+            self._connection.send_command("EVAL", wanted.source, len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
+            return self._connection.read_response(disable_decoding=True)
+        except (RedisError, OSError) as error:
+            self.close()
+            raise translate(error) from error
+
+    def close(self) -> None:
+        """End the connection; a later run opens a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()  # type: ignore[no-untyped-call]
 
 
 @cache
