@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from streamworker.delivery import Entry
 from streamworker.streams.wire import Link
+
+PAGE_SECONDS = 30.0
+"""How long a page of entries may take: they can be large, and the way to the server slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +26,18 @@ class PendingEntry:
 async def entries(link: Link, stream: str, *, first: str = "-", last: str = "+", count: int | None = None) -> list[Entry]:
     """Entries by id, oldest first (XRANGE)."""
     limit = () if count is None else ("COUNT", count)
-    return _entries(await link.call("XRANGE", stream, first, last, *limit))
+    return _entries(await link.call("XRANGE", stream, first, last, *limit, within=PAGE_SECONDS))
 
 
-async def newest(link: Link, stream: str, count: int) -> list[Entry]:
-    """The last `count` entries, oldest first (XREVRANGE)."""
-    return _entries(await link.call("XREVRANGE", stream, "+", "-", "COUNT", count))[::-1]
+async def entry(link: Link, stream: str, entry_id: str) -> Entry | None:
+    """One entry by its id, if it is there."""
+    found = await entries(link, stream, first=entry_id, last=entry_id, count=1)
+    return found[0] if found else None
+
+
+async def newest(link: Link, stream: str, count: int, *, last: str = "+") -> list[Entry]:
+    """The last `count` entries up to `last`, oldest first (XREVRANGE)."""
+    return _entries(await link.call("XREVRANGE", stream, last, "-", "COUNT", count, within=PAGE_SECONDS))[::-1]
 
 
 async def follow(link: Link, stream: str, *, after: str, count: int, block_ms: int | None) -> list[Entry]:
@@ -46,6 +56,23 @@ async def pending(
     whose = () if consumer is None else (consumer,)
     reply = await link.call("XPENDING", stream, group, *idle, "-", "+", count, *whose)
     return [PendingEntry(row[0].decode(), row[1].decode(errors="backslashreplace"), row[2], row[3]) for row in reply]
+
+
+async def kind(link: Link, key: str) -> str:
+    """What a key holds: `stream`, `hash` …, or `none` when there is no such key (TYPE)."""
+    reply: bytes = await link.call("TYPE", key)
+    return reply.decode(errors="backslashreplace")
+
+
+async def existing(link: Link, keys: list[str]) -> int:
+    """How many of these keys are there (EXISTS)."""
+    return int(await link.call("EXISTS", *keys))
+
+
+async def now(link: Link) -> datetime:
+    """The server's clock, by which entry ids are made (TIME)."""
+    seconds, microseconds = await link.call("TIME")
+    return datetime.fromtimestamp(int(seconds), tz=UTC) + timedelta(microseconds=int(microseconds))
 
 
 async def length(link: Link, stream: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from streamworker.errors import ConnectionLost, StreamWorkerError
+from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
 from streamworker.streams.connections import CONNECT_SECONDS, Endpoint
 from streamworker.streams.faults import translate
 
@@ -94,13 +94,16 @@ class Wire:
                 return self._break(translate(error))
 
     async def _read(self) -> None:
-        while True:
+        while self.broken is None:
             try:
                 reply = await self._connection.read_response(disable_decoding=True, timeout=math.inf)
             except ResponseError as error:
                 self._answer(translate(error))
             except (RedisError, OSError) as error:
-                return self._break(translate(error))
+                fault = translate(error)
+                if isinstance(fault, ServerError):
+                    self._answer(fault)  # LOADING, NOAUTH: an answer, but redis-py ends the connection with it
+                return self._break(fault)
             else:
                 self._answer(reply)
 

@@ -1,0 +1,413 @@
+"""What goes wrong on the server: nothing is lost, it is said once, and work resumes by itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import redis.asyncio
+import structlog
+from pydantic import BaseModel
+
+from streamworker import Context
+from tests.harness import Ledger, an_app, dead_letters, pending, retries_waiting, run_burst, working
+from tests.waiting import eventually
+
+BOTH = pytest.mark.parametrize("kind", ["valkey", "redis"])
+
+
+class Order(BaseModel):
+    order_id: int
+    note: str = ""
+
+
+def taking(ledger: Ledger, **options):
+    """An application whose handler notes the order's number."""
+    app = an_app(**options)
+
+    @app.handler("orders")
+    async def charge(order: Order) -> None:
+        await ledger.note(order.order_id)
+
+    return app
+
+
+async def add(client: redis.asyncio.Redis, *numbers: int, stream: str = "orders") -> None:
+    for number in numbers:
+        await client.xadd(stream, {"order_id": number})
+
+
+async def restart(server, client: redis.asyncio.Redis) -> None:
+    """Kill the server and start it again; the test's own client, which does not try again by itself, connects anew."""
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.restart)
+    await client.connection_pool.disconnect()
+
+
+@pytest.mark.parametrize("accident", ["DEL orders", "FLUSHALL", "XGROUP DESTROY orders billing", "DEL {orders}:retry:billing"])
+async def test_a_group_that_vanishes_under_a_blocked_read_is_made_again(server, aredis, accident):
+    """What is published after the accident is handled; with the stream intact, nothing that was not delivered is skipped."""
+    ledger = Ledger()
+
+    async with working(taking(ledger), server.url):
+        await add(aredis, 1)
+        await ledger.until_count(1)
+        await eventually(lambda: _is_blocked(aredis))
+        await aredis.execute_command(*accident.split())
+        await add(aredis, 2, 3)
+        await ledger.until(lambda seen: {2, 3} <= set(seen))
+
+    assert [1, 2, 3] == sorted(ledger.seen)
+
+
+async def test_what_is_published_between_flushall_and_the_new_group_is_not_skipped(server, aredis):
+    """The group of a stream that began anew starts at its first entry, even where its ids are lower than the last one known."""
+    ledger = Ledger()
+
+    async with working(taking(ledger), server.url):
+        await aredis.xadd("orders", {"order_id": 1}, id="9999999999999-1")
+        await ledger.until_count(1)
+        async with aredis.pipeline(transaction=True) as pipe:
+            pipe.flushall()
+            pipe.xadd("orders", {"order_id": 2}, id="5-1")
+            await pipe.execute()
+        await ledger.until_count(2)
+
+    assert [1, 2] == ledger.seen
+
+
+async def test_a_stream_of_the_wrong_type_stops_only_itself(server, aredis):
+    """Its neighbours in the same worker go on; once the key is repaired it is read too; the log says it once, not in a flood."""
+    ledger = Ledger()
+    app = taking(ledger)
+
+    @app.handler("returns")
+    async def take_back(order: Order) -> None:
+        await ledger.note(-order.order_id)
+
+    await aredis.set("orders", "not a stream")
+    with structlog.testing.capture_logs() as lines:
+        async with working(app, server.url):
+            await add(aredis, 1, 2, stream="returns")
+            await ledger.until_count(2)
+            await aredis.delete("orders")
+            await add(aredis, 3)
+            await ledger.until_count(3)
+
+    assert [-2, -1, 3] == sorted(ledger.seen)
+    assert 1 == len([line for line in lines if line["event"] == "stream.failing"])
+    assert 1 == len([line for line in lines if line["event"] == "stream.recovered"])
+
+
+async def test_a_stream_overwritten_while_it_is_read_comes_back(server, aredis):
+    """SET over the stream ends the blocked read with an error; after the repair new entries are handled."""
+    ledger = Ledger()
+
+    async with working(taking(ledger), server.url):
+        await add(aredis, 1)
+        await ledger.until_count(1)
+        await eventually(lambda: _is_blocked(aredis))
+        await aredis.set("orders", "not a stream")
+        await aredis.delete("orders")
+        await add(aredis, 2)
+        await ledger.until_count(2)
+
+    assert [1, 2] == ledger.seen
+
+
+async def test_an_unwritable_dead_letter_key_holds_back_every_acknowledgement(server, aredis):
+    """With a string in its place no malformed entry is acknowledged; after the repair there is exactly one dead letter each."""
+    ledger = Ledger()
+    await aredis.set("{orders}:dlq:billing", "not a stream")
+    for number in range(8):
+        await aredis.xadd("orders", {"order_id": f"bad {number}"})
+
+    with structlog.testing.capture_logs() as lines:
+        async with working(taking(ledger), server.url) as process:
+            await eventually(lambda: _has_logged(lines, "dead_letter.failing"))
+            held = await pending(aredis)
+            await aredis.delete("{orders}:dlq:billing")
+            await eventually(lambda: _holds(process, 0))
+    letters = await dead_letters(aredis)
+
+    assert 8 == held
+    assert 8 == len({letter.notes["id"] for letter in letters}) == len(letters)
+    assert 0 == await pending(aredis)
+    said = [line for line in lines if line["event"] == "dead_letter.failing"]
+    assert 1 == len(said)
+    assert "delete that key" in said[0]["error"]
+
+
+@pytest.mark.parametrize(("key", "step"), [("{orders}:parked:billing", "retry"), ("{orders}:due:billing", "retry")])
+async def test_an_unwritable_retry_key_holds_back_the_acknowledgement(server, aredis, key, step):
+    """Nothing is acknowledged, and nothing half written; after the repair the retry takes place."""
+    app, ledger = an_app(), Ledger()
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        await ledger.note(ctx.delivery.attempt)
+        if ctx.delivery.attempt == 1:
+            raise ValueError
+
+    await aredis.set(key, "a string")
+    await add(aredis, 1)
+    with structlog.testing.capture_logs() as lines:
+        async with working(app, server.url) as process:
+            await eventually(lambda: _has_logged(lines, f"{step}.failing"))
+            held = await pending(aredis)
+            others = await aredis.exists("{orders}:parked:billing", "{orders}:due:billing")
+            await aredis.delete(key)
+            await ledger.until_count(2)
+            await eventually(lambda: _holds(process, 0))
+
+    assert 1 == held
+    assert 1 == others
+    assert [1, 2] == ledger.seen
+
+
+@BOTH
+async def test_a_full_server_loses_nothing(private_server, kind):
+    """At maxmemory, entries are still read and acknowledged, failing ones are held under their lease; with memory all goes on."""
+    server = private_server(kind)
+    app, ledger = an_app(), Ledger()
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        await ledger.note((order.order_id, ctx.delivery.attempt))
+        if order.order_id == 2 and ctx.delivery.attempt == 1:
+            raise ValueError
+
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        with structlog.testing.capture_logs() as lines:
+            async with working(app, server.url) as process:
+                await client.execute_command("CLIENT", "PAUSE", "200", "WRITE")
+                adding = asyncio.gather(add(client, 1, 2, 3), return_exceptions=True)
+                await adding
+                await client.config_set("maxmemory", "1")
+                await client.config_set("maxmemory-policy", "noeviction")
+                await ledger.until_count(3)
+                await eventually(lambda: _has_logged(lines, "retry.failing"), within=5)
+                held = await pending(client)
+                await client.config_set("maxmemory", "0")
+                await ledger.until_count(4)
+                await eventually(lambda: _holds(process, 0))
+
+    assert held <= 1
+    assert [(1, 1), (2, 1), (2, 2), (3, 1)] == sorted(ledger.seen)
+
+
+@BOTH
+async def test_a_server_that_is_killed_and_comes_back_loses_nothing(private_server, tmp_path, kind):
+    """With its log on disk, every entry whose XADD was answered is handled after the restart; the worker reconnects by itself."""
+    server = private_server(kind, data_dir=tmp_path)
+    ledger = Ledger()
+
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        await client.config_set("appendfsync", "always")
+        with structlog.testing.capture_logs() as lines:
+            async with working(taking(ledger), server.url):
+                await add(client, *range(100))
+                await ledger.until_count(20)
+                await restart(server, client)
+                await add(client, *range(100, 150))
+                await ledger.until(lambda seen: set(range(150)) <= set(seen), within=20)
+
+    assert set(range(150)) == set(ledger.seen)
+    assert 1 == len([line for line in lines if line["event"] == "reading.failing"])
+    assert 1 == len([line for line in lines if line["event"] == "reading.recovered"])
+
+
+@BOTH
+async def test_a_server_that_comes_back_empty_is_worked_on_at_once(private_server, kind):
+    """Its groups are made again, and new entries are handled."""
+    server = private_server(kind)
+    ledger = Ledger()
+
+    async with redis.asyncio.Redis.from_url(server.url) as client, working(taking(ledger), server.url):
+        await add(client, 1)
+        await ledger.until_count(1)
+        await restart(server, client)
+        await add(client, 2)
+        await ledger.until_count(2, within=20)
+
+    assert [1, 2] == ledger.seen
+
+
+async def test_connections_killed_again_and_again_leave_no_ghosts(server, aredis):
+    """CLIENT KILL of everything, over and over under load: every entry is handled and nothing stays pending."""
+    ledger = Ledger()
+
+    async with working(taking(ledger), server.url) as process:
+        for number in range(300):
+            await add(aredis, number)
+            if number % 20 == 0:
+                await aredis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await ledger.until(lambda seen: set(range(300)) <= set(seen), within=20)
+        await eventually(lambda: _none_pending(aredis), within=20)
+        await eventually(lambda: _holds(process, 0))
+
+    assert set(range(300)) == set(ledger.seen)
+
+
+async def test_scripts_forgotten_by_the_server_are_sent_again(server, aredis):
+    """SCRIPT FLUSH between deliveries changes nothing."""
+    app, ledger = an_app(), Ledger()
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        await ledger.note((order.order_id, ctx.delivery.attempt))
+        await aredis.script_flush()
+        if ctx.delivery.attempt < 3:
+            raise ValueError
+
+    await add(aredis, 1, 2)
+    code = await run_burst(app, server.url)
+
+    assert 0 == code
+    assert [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)] == sorted(ledger.seen)
+
+
+async def test_what_a_dead_worker_left_pending_is_reclaimed_as_a_crash(server, aredis):
+    """After a lease it is run again, at the same attempt; the crash is counted."""
+    app, ledger = an_app(), Ledger()
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        await ledger.note((order.order_id, ctx.delivery.attempt, ctx.delivery.crashes))
+
+    await aredis.xgroup_create("orders", "billing", "0", mkstream=True)
+    await add(aredis, *range(120))
+    await aredis.xreadgroup("billing", "dead-worker", {"orders": ">"}, count=120)
+    async with working(app, server.url):
+        await ledger.until_count(120, within=15)
+        await eventually(lambda: _none_pending(aredis))
+
+    assert [(number, 1, 1) for number in range(120)] == sorted(ledger.seen)
+
+
+async def test_an_entry_that_killed_its_workers_is_set_aside_before_any_user_code_runs(server, aredis):
+    """At the third crash it becomes a dead letter `crashed`, undecoded."""
+    ledger = Ledger()
+    await aredis.xgroup_create("orders", "billing", "0", mkstream=True)
+    await add(aredis, 1)
+    [[_, [[entry_id, _]]]] = await aredis.xreadgroup("billing", "dead-1", {"orders": ">"})
+    for name in ("dead-2", "dead-3"):
+        await aredis.xclaim("orders", "billing", name, 0, [entry_id])
+
+    async with working(taking(ledger), server.url):
+        await eventually(lambda: aredis.exists("{orders}:dlq:billing"))
+    [letter] = await dead_letters(aredis)
+
+    assert [] == ledger.seen
+    assert ("crashed", "3", "1") == tuple(letter.notes[name] for name in ("reason", "crashes", "attempts"))
+
+
+async def test_an_entry_trimmed_while_it_was_pending_is_reported(server, aredis):
+    """It cannot be handled any more, so it is an error in the log, and leaves the pending list."""
+    ledger = Ledger()
+    await aredis.xgroup_create("orders", "billing", "0", mkstream=True)
+    await add(aredis, 1)
+    [[_, [[entry_id, _]]]] = await aredis.xreadgroup("billing", "dead-worker", {"orders": ">"})
+    await aredis.xdel("orders", entry_id)
+
+    with structlog.testing.capture_logs() as lines:
+        async with working(taking(ledger), server.url):
+            await eventually(lambda: _has_logged(lines, "entries.lost_to_trimming"))
+            await eventually(lambda: _none_pending(aredis))
+
+    assert [] == ledger.seen
+
+
+async def test_an_entry_trimmed_while_its_retry_waits_is_still_handled(server, aredis):
+    """A waiting retry carries its own fields."""
+    app, ledger = an_app(), Ledger()
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        await ledger.note(ctx.delivery.attempt)
+        await aredis.xtrim("orders", maxlen=0)
+        if ctx.delivery.attempt == 1:
+            raise ValueError
+
+    await add(aredis, 1)
+    await run_burst(app, server.url)
+
+    assert [1, 2] == ledger.seen
+
+
+async def test_entries_under_our_name_that_we_never_saw_are_found_again(server, aredis):
+    """What an earlier run of the same consumer name left pending is taken up at once, as a crash, without waiting for its lease."""
+    app, ledger = an_app(), Ledger()
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        await ledger.note((order.order_id, ctx.delivery.crashes))
+
+    await aredis.xgroup_create("orders", "billing", "0", mkstream=True)
+    await add(aredis, 1, 2)
+    await aredis.xreadgroup("billing", "pod-0", {"orders": ">"})
+    async with working(app, server.url, consumer="pod-0"):
+        await ledger.until_count(2, within=1)
+
+    assert [(1, 1), (2, 1)] == sorted(ledger.seen)
+
+
+async def test_a_lost_lease_interrupts_the_handler_and_settles_nothing(server, aredis):
+    """When another consumer has the entry, our handler is cancelled, publishes nothing and acknowledges nothing."""
+    app, ledger = an_app(), Ledger()
+    ended = asyncio.Event()
+    contexts = []
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        contexts.append(ctx)
+        await ctx.publish("invoices", {"order_id": 1})
+        await ledger.note(order.order_id)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    await add(aredis, 1)
+    async with working(app, server.url):
+        await ledger.until_count(1)
+        await aredis.xclaim("orders", "billing", "thief", 0, [contexts[0].delivery.id])
+        async with asyncio.timeout(5):
+            await ended.wait()
+        held = await aredis.xpending_range("orders", "billing", "-", "+", 10)
+
+    assert contexts[0].lease_lost
+    assert [b"thief"] == [row["consumer"] for row in held]
+    assert 0 == await aredis.exists("invoices")
+    assert 0 == await retries_waiting(aredis)
+
+
+async def test_a_damaged_envelope_is_set_aside_and_its_neighbours_are_handled(server, aredis):
+    """Something foreign in our retry stream is a malformed delivery, not an end of the worker."""
+    ledger = Ledger()
+    await aredis.xadd("{orders}:retry:billing", {"delivery": b"\xff not ours"})
+    await aredis.xadd("{orders}:retry:billing", {"other": "fields"})
+    await add(aredis, 1)
+
+    code = await run_burst(taking(ledger), server.url)
+    letters = await dead_letters(aredis)
+
+    assert 0 == code
+    assert [1] == ledger.seen
+    assert ["malformed", "malformed"] == [letter.notes["reason"] for letter in letters]
+
+
+async def _is_blocked(client) -> bool:
+    return bool((await client.info("clients"))["blocked_clients"])
+
+
+async def _has_logged(lines, event: str) -> bool:
+    return any(line["event"] == event for line in lines)
+
+
+async def _holds(process, count: int) -> bool:
+    return process.in_flight == count
+
+
+async def _none_pending(client) -> bool:
+    return await pending(client) == 0
