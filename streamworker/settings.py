@@ -39,7 +39,8 @@ def parse_duration(text: str) -> timedelta:
 
 def format_duration(duration: timedelta) -> str:
     """A duration as `parse_duration` reads it: `25s`, `1h30m`, `500ms`."""
-    milliseconds = round(duration / timedelta(milliseconds=1))
+    milliseconds, rest = divmod(duration, timedelta(milliseconds=1))
+    milliseconds += rest >= timedelta(microseconds=500)
     parts = []
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
         amount, milliseconds = divmod(milliseconds, size)
@@ -89,17 +90,14 @@ class Settings(BaseModel):
 
         Raises `SetupError` that names the setting and where it came from.
         """
-        merged: dict[str, Any] = {}
-        origin: dict[str, str] = {}
-        for source, values in (
-            ("environment variable", from_environment(environment)),
-            ("option", flags),
-            ("argument", arguments),
-        ):
+        found = _find(environment)
+        merged: dict[str, Any] = {name: value for name, (_, value) in found.items()}
+        origin = {name: f"environment variable {variable}" for name, (variable, _) in found.items()}
+        for values, source in ((flags, _as_option), (arguments, _as_argument)):
             for name, value in values.items():
                 if value is not None:
                     merged[name] = value
-                    origin[name] = source
+                    origin[name] = source(name)
         try:
             return cls(**merged)
         except ValidationError as error:
@@ -111,41 +109,51 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
     `REDIS_URL` (and `REDIS_URL_FILE`) stand in where the prefixed name is not set. An empty variable counts as not set.
     """
-    found: dict[str, str] = {}
+    return {name: value for name, (_, value) in _find(environment).items()}
+
+
+def _find(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The settings that the environment gives, each with the variable that gives it."""
+    found: dict[str, tuple[str, str]] = {}
     for name in Settings.model_fields:
         variables = [PREFIX + name.upper()]
         if name == "redis_url":
             variables.append("REDIS_URL")
         for variable in variables:
-            value = _variable_or_file(environment, variable)
-            if value is not None:
-                found[name] = value
+            given = _variable_or_file(environment, variable)
+            if given is not None:
+                found[name] = given
                 break
     return found
 
 
-def _variable_or_file(environment: Mapping[str, str], variable: str) -> str | None:
+def _variable_or_file(environment: Mapping[str, str], variable: str) -> tuple[str, str] | None:
     value = environment.get(variable, "").strip()
     path = environment.get(f"{variable}_FILE", "").strip()
     if value and path:
         raise SetupError(f"{variable} and {variable}_FILE are both set: keep one")
     if not path:
-        return value if value else None
+        return (variable, value) if value else None
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        content = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
         raise SetupError(f"{variable}_FILE names {path!r}, which cannot be read: {type(error).__name__}") from None
+    if not content:
+        raise SetupError(f"{variable}_FILE names {path!r}, which is empty: write the value into it, or leave the variable out")
+    return f"{variable}_FILE", content
 
 
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
     sentences = []
     for problem in error.errors(include_input=False, include_url=False):
         name = str(problem["loc"][0])
-        source = origin.get(name, "setting")
-        shown = {
-            "environment variable": f"{PREFIX}{name.upper()}",
-            "option": f"--{name.replace('_', '-')}",
-            "argument": f"{name}=",
-        }.get(source, name)
-        sentences.append(f"{source} {shown}: {problem['msg'].removeprefix('Value error, ')}")
+        sentences.append(f"{origin.get(name, f'setting {name}')}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(sentences)
+
+
+def _as_option(name: str) -> str:
+    return f"option --{name.replace('_', '-')}"
+
+
+def _as_argument(name: str) -> str:
+    return f"argument {name}="

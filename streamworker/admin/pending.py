@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
+from streamworker.admin.groups import meant
 from streamworker.codecs.envelope import unpack
 from streamworker.errors import DecodeError, ServerError, SetupError
-from streamworker.admin.groups import meant
 from streamworker.streams import groups, inspecting
 from streamworker.streams.inspecting import PendingEntry
 from streamworker.streams.keys import GroupKeys, keys_of

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from streamworker.cli import worker_commands
+from streamworker.cli import dead_letter_commands, demo_command, entry_commands, worker_commands
 
-__all__ = ["worker_commands"]
+__all__ = ["dead_letter_commands", "demo_command", "entry_commands", "worker_commands"]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-from streamworker.errors import ConnectionLost, ServerError, SetupError, Unreachable
+from streamworker.errors import ConnectionLost, SetupError, StreamWorkerError, Unreachable
 from streamworker.worker.exits import ExitCode
 
 
@@ -20,7 +20,7 @@ def sentences_for_errors(repair: str = "") -> Iterator[None]:
         _fail(str(error), ExitCode.USAGE)
     except (Unreachable, ConnectionLost) as error:
         _fail(f"{error}{repair}", ExitCode.UNREACHABLE)
-    except ServerError as error:
+    except StreamWorkerError as error:
         _fail(str(error), ExitCode.FAILURE)
 
 

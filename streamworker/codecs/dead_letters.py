@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from streamworker.codecs.envelope import pack_fields, unpack_fields
 from streamworker.delivery import Delivery, Fields, Reason
+from streamworker.errors import DecodeError
 
 MOST_VALUES = 7_000
 """A Lua script can hand at most some 8,000 values to a command; an entry with more is kept packed in one field."""
@@ -55,7 +57,10 @@ def write_dead_letter(delivery: Delivery, obituary: Obituary) -> Fields:
         "consumer": delivery.consumer,
         "version": obituary.version,
     }
-    written = [value for name, note in notes.items() if note is not None for value in (f"_dlq_{name}".encode(), note.encode())]
+    written: Fields = []
+    for name, note in notes.items():
+        if note is not None:
+            written += (f"_dlq_{name}".encode(), note.encode(errors="backslashreplace"))
     # An original field that has the packed one's name is packed too: there is one way to read it back.
     if len(delivery.fields) > MOST_VALUES or delivery.fields[:1] == [_PACKED]:
         return [_PACKED, pack_fields(delivery.fields), *written]
@@ -67,8 +72,9 @@ def read_dead_letter(fields: Fields) -> DeadLetterRecord:
     names = fields[::2]
     start = len(names) - 1 - names[::-1].index(_FIRST) if _FIRST in names else len(names)
     original, ours = fields[: 2 * start], fields[2 * start :]
-    if len(original) == 2 and original[0] == _PACKED:
-        original = unpack_fields(original[1])
+    if ours and len(original) == 2 and original[0] == _PACKED:
+        with suppress(DecodeError):  # not packed by us: it is shown as it is
+            original = unpack_fields(original[1])
     notes = {
         name.decode(errors="backslashreplace").removeprefix("_dlq_"): value.decode(errors="backslashreplace")
         for name, value in zip(ours[::2], ours[1::2], strict=True)

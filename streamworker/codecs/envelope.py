@@ -41,13 +41,13 @@ def unpack(data: bytes) -> Envelope:
     head, newline, rest = data.partition(b"\n")
     try:
         given = json.loads(head)
-        failed_at = given["first_failed_at"]
+        failed_at, last_error = given["first_failed_at"], given["last_error"]
         history = History(
             attempt=int(given["attempt"]),
             crashes=int(given["crashes"]),
             misrouted=int(given["misrouted"]),
             first_failed_at=None if failed_at is None else datetime.fromisoformat(failed_at),
-            last_error=given["last_error"],
+            last_error=None if last_error is None else str(last_error),
         )
         entry_id = str(given["id"])
     except (ValueError, OverflowError, KeyError, TypeError, RecursionError):

@@ -58,6 +58,11 @@ async def pending(
     return [PendingEntry(row[0].decode(), row[1].decode(errors="backslashreplace"), row[2], row[3]) for row in reply]
 
 
+async def greet(link: Link) -> None:
+    """See that the server answers (PING)."""
+    await link.call("PING")
+
+
 async def kind(link: Link, key: str) -> str:
     """What a key holds: `stream`, `hash` …, or `none` when there is no such key (TYPE)."""
     reply: bytes = await link.call("TYPE", key)
@@ -88,6 +93,11 @@ async def waiting(link: Link, due_key: str) -> int:
 async def remove(link: Link, stream: str, entry_ids: list[str]) -> int:
     """Delete entries from a stream (XDEL); answers how many were there."""
     return int(await link.call("XDEL", stream, *entry_ids))
+
+
+async def delete_keys(link: Link, keys: list[str]) -> int:
+    """Delete whole keys (UNLINK); answers how many were there."""
+    return int(await link.call("UNLINK", *keys))
 
 
 def _entries(reply: list[Any]) -> list[Entry]:

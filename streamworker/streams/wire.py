@@ -103,7 +103,7 @@ class Wire:
                 fault = translate(error)
                 if isinstance(fault, ServerError):
                     self._answer(fault)  # LOADING, NOAUTH: an answer, but redis-py ends the connection with it
-                return self._break(fault)
+                self._break(fault)
             else:
                 self._answer(reply)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -311,7 +312,7 @@ def test_jitter_covers_its_whole_range_evenly(jitter: float) -> None:
 
     assert 1000 == delays[-1]
     assert lowest < delays[0] <= lowest + jitter
-    assert all(abs((after - before) - jitter) < 1e-5 for before, after in zip(delays, delays[1:], strict=False))
+    assert all(abs((after - before) - jitter) < 1e-5 for before, after in pairwise(delays))
 
 
 @pytest.mark.parametrize("given", [timedelta(-1), timedelta.max])

@@ -1,0 +1,117 @@
+"""Who may start: against a model that any mistake of the real thing would contradict."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from streamworker.worker.lanes import Lanes
+
+NAMES = ("a", "b", "c")
+
+
+class LanesMachine(RuleBasedStateMachine):
+    """Offers, starts and ends numbered items in any order; the model is a list of what waits, and what runs."""
+
+    @initialize(limits=st.fixed_dictionaries({name: st.integers(1, 3) for name in NAMES}))
+    def begin(self, limits: dict[str, int]) -> None:
+        self.limits = limits
+        self.lanes: Lanes[int] = Lanes(limits)
+        self.waiting: dict[str, list[int]] = {name: [] for name in NAMES}
+        self.running: Counter[str] = Counter()
+        self.number = 0
+
+    @rule(name=st.sampled_from(NAMES))
+    def offer(self, name: str) -> None:
+        self.number += 1
+        self.lanes.offer(name, self.number)
+        self.waiting[name].append(self.number)
+
+    @rule()
+    def start_all(self) -> None:
+        for name, item in self.lanes.ready():
+            self._started(name, item)
+
+        for name in NAMES:
+            assert not self.waiting[name] or self.limits[name] == self.running[name]
+
+    @rule()
+    def start_one_and_think_again(self) -> None:
+        started = next(self.lanes.ready(), None)
+        if started is None:
+            assert all(not self.waiting[name] or self.limits[name] == self.running[name] for name in NAMES)
+        else:
+            self._started(*started)
+
+    @precondition(lambda self: self.running.total() > 0)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(name for name in NAMES if self.running[name])))
+        self.lanes.release(name)
+        self.running[name] -= 1
+
+    @rule(data=st.data())
+    def refuse_to_release_what_does_not_run(self, data: st.DataObject) -> None:
+        for name in NAMES:
+            if not self.running[name]:
+                with pytest.raises(ValueError, match="nothing running"):
+                    self.lanes.release(name)
+
+    @rule()
+    def clear(self) -> None:
+        assert [(name, item) for name in NAMES for item in self.waiting[name]] == sorted(self.lanes.clear())
+        self.waiting = {name: [] for name in NAMES}
+
+    @invariant()
+    def room_is_the_limits_less_what_is_held(self) -> None:
+        held = self.running.total() + sum(map(len, self.waiting.values()))
+        assert held == self.lanes.held
+        assert max(0, sum(self.limits.values()) - held) == self.lanes.room
+
+    def _started(self, name: str, item: int) -> None:
+        """The oldest of its lane, and never above the lane's limit."""
+        assert self.waiting[name].pop(0) == item
+        self.running[name] += 1
+        assert self.running[name] <= self.limits[name]
+
+
+TestLanes = LanesMachine.TestCase
+
+
+def test_a_full_lane_does_not_hold_up_another() -> None:
+    """Each has its own limit."""
+    lanes: Lanes[str] = Lanes({"slow": 1, "fast": 2})
+    for item in ("s1", "s2"):
+        lanes.offer("slow", item)
+    for item in ("f1", "f2", "f3"):
+        lanes.offer("fast", item)
+
+    started = list(lanes.ready())
+
+    assert [("slow", "s1"), ("fast", "f1"), ("fast", "f2")] == started
+
+
+def test_an_item_that_ends_lets_the_next_one_start() -> None:
+    """One ends, one starts."""
+    lanes: Lanes[str] = Lanes({"only": 1})
+    lanes.offer("only", "first")
+    lanes.offer("only", "second")
+    list(lanes.ready())
+
+    lanes.release("only")
+
+    assert [("only", "second")] == list(lanes.ready())
+
+
+def test_what_is_cleared_does_not_count_as_running() -> None:
+    """Only what was started has to be released."""
+    lanes: Lanes[str] = Lanes({"only": 1})
+    lanes.offer("only", "first")
+
+    lanes.clear()
+
+    assert 0 == lanes.held
+    assert [] == list(lanes.ready())

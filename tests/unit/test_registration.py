@@ -1,0 +1,437 @@
+"""What a program may register, and the sentence for everything that it may not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial, wraps
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from streamworker.app import StreamWorker
+from streamworker.codecs import JsonCodec
+from streamworker.errors import SetupError
+from streamworker.handlers import CallNext, Context, Signature, choose_executor, read_signature
+from streamworker.policies import DeadLetterPolicy, RetryPolicy
+
+
+class Order(BaseModel):
+    order_id: str
+
+
+class Charger:
+    """Handlers of every shape that an object can have."""
+
+    async def charge(self, order: Order, ctx: Context) -> None:
+        """A method."""
+
+    def __call__(self, order: Order) -> None:
+        """A plain function."""
+
+    @staticmethod
+    async def refund(order: Order) -> None:
+        """A function that happens to live in a class."""
+
+
+class AsyncCharger:
+    """An object whose call is a coroutine."""
+
+    async def __call__(self, order: Order, ctx: Context) -> None:
+        """What it is called for."""
+
+
+def an_app(**options: Any) -> StreamWorker:
+    """A program with a default group."""
+    return StreamWorker(**{"group": "billing", **options})
+
+
+async def charge(order: Order) -> None:
+    """The plainest handler."""
+
+
+# ---- decorators ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_handler_stays_the_function_that_it_was() -> None:
+    """So it can be called in a plain test."""
+    app = an_app()
+
+    assert charge is app.handler("orders")(charge)
+    assert charge is app.handlers[0].function
+
+
+def test_a_middleware_stays_the_function_that_it_was() -> None:
+    """In the order of registration."""
+    app = an_app()
+
+    async def first(ctx: Context, call_next: CallNext) -> Any:
+        return await call_next(ctx)
+
+    async def second(ctx: Context, call_next: CallNext) -> Any:
+        return await call_next(ctx)
+
+    assert first is app.middleware(first)
+    assert second is app.middleware(second)
+    assert [first, second] == app.middlewares
+
+
+def test_a_handler_has_the_defaults_of_its_program() -> None:
+    """Group, policies and codec; the worker's setting decides about concurrency."""
+    retry, dead_letter = RetryPolicy(max_attempts=2), DeadLetterPolicy(keep_last=3)
+    app = an_app(retry=retry, dead_letter=dead_letter, codec="json")
+
+    app.handler("orders")(charge)
+
+    [handler] = app.handlers
+    assert ("charge", ("orders",), "billing", None, None, None) == (
+        handler.name,
+        handler.streams,
+        handler.group,
+        handler.type,
+        handler.concurrency,
+        handler.timeout,
+    )
+    assert (retry, dead_letter, "json", "earliest", "async") == (
+        handler.retry,
+        handler.dead_letter,
+        handler.codec.name,
+        handler.start,
+        handler.executor,
+    )
+
+
+def test_a_handler_has_what_its_decorator_says() -> None:
+    """Before what the program says."""
+    retry, dead_letter, codec = RetryPolicy(max_attempts=2), DeadLetterPolicy(keep_last=3), JsonCodec()
+    app = an_app()
+
+    app.handler(
+        "orders",
+        "refunds",
+        group="mail",
+        type="order",
+        concurrency=7,
+        timeout=timedelta(seconds=1),
+        retry=retry,
+        dead_letter=dead_letter,
+        codec=codec,
+        start="latest",
+        name="mailer",
+    )(charge)
+
+    [handler] = app.handlers
+    assert ("mailer", ("orders", "refunds"), "mail", "order", 7, timedelta(seconds=1)) == (
+        handler.name,
+        handler.streams,
+        handler.group,
+        handler.type,
+        handler.concurrency,
+        handler.timeout,
+    )
+    assert (retry, dead_letter, codec, "latest") == (handler.retry, handler.dead_letter, handler.codec, handler.start)
+
+
+# ---- signatures ----------------------------------------------------------------------------------------------------------------
+
+
+async def with_strings(order: Order, ctx: Context) -> None:
+    """Annotations as strings, twice over."""
+
+
+async def with_any_names(body: Order, anything: Context) -> None:
+    """The context goes by position, not by name."""
+
+
+async def with_a_bare_context(order: Order, ctx) -> None:  # type: ignore[no-untyped-def]
+    """The second parameter is a context also without annotation."""
+
+
+async def without_annotations(order, ctx) -> None:  # type: ignore[no-untyped-def]
+    """Whatever the fields are."""
+
+
+async def with_options(order: Order, dry_run: bool = False, *, verbose: bool = False) -> None:
+    """For those who call it themselves."""
+
+
+async def with_an_optional_context(order: Order, ctx: Context = None) -> None:  # type: ignore[assignment]
+    """It gets one all the same."""
+
+
+async def with_the_rest(order: Order, *args: Any, **kwargs: Any) -> None:
+    """They stay empty."""
+
+
+async def with_everything(order: Order, ctx: Context, rate: int, *, pay: Any) -> None:
+    """Needs more than a worker gives."""
+
+
+def logged(function: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """A decorator as many write it: a plain function around an async one."""
+
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Awaitable[None]:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("function", "body_type", "wants_context"),
+    [
+        (charge, Order, False),
+        (with_strings, Order, True),
+        (with_any_names, Order, True),
+        (with_a_bare_context, Order, True),
+        (without_annotations, dict[str, str], True),
+        (lambda order: None, dict[str, str], False),
+        (with_options, Order, False),
+        (with_an_optional_context, Order, True),
+        (with_the_rest, Order, False),
+        (Charger(), Order, False),
+        (AsyncCharger(), Order, True),
+        (Charger().charge, Order, True),
+        (Charger.refund, Order, False),
+        (partial(with_everything, rate=1, pay=None), Order, True),
+        (partial(partial(with_everything, rate=1), pay=None), Order, True),
+        (partial(AsyncCharger()), Order, True),
+        (partial(Charger().charge), Order, True),
+        (logged(with_strings), Order, True),
+    ],
+)
+def test_a_signature_is_read(function: Callable[..., Any], body_type: Any, wants_context: bool) -> None:
+    """The first parameter is the body, a second one without default is the context."""
+    assert Signature(body_type, wants_context) == read_signature(function)
+
+
+async def needs_a_keyword(order: Order, *, pay: Any) -> None:
+    """A worker calls by position."""
+
+
+async def takes_the_context_by_keyword(order: Order, *, ctx: Context) -> None:
+    """A worker calls by position."""
+
+
+async def takes_only_a_context(ctx: Context) -> None:
+    """Has no body."""
+
+
+async def takes_two_bodies(order: Order, other: Order) -> None:
+    """There is only one."""
+
+
+async def takes_keywords_only(*, order: Order) -> None:
+    """A worker calls by position."""
+
+
+async def names_nothing_known(order: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F821
+    """Its annotation cannot be resolved."""
+
+
+async def names_no_attribute(order: timedelta.nowhere) -> None:  # type: ignore[name-defined]
+    """Its annotation cannot be resolved."""
+
+
+async def names_no_expression(order: "an order") -> None:  # type: ignore[syntax]  # noqa: F722
+    """Its annotation cannot be parsed."""
+
+
+def gives_pieces(order: Order) -> Any:
+    """A generator."""
+    yield order
+
+
+async def gives_pieces_later(order: Order) -> Any:
+    """An asynchronous generator."""
+    yield order
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda: None, "takes no body: give it a first parameter"),
+        (takes_only_a_context, "takes no body"),
+        (takes_keywords_only, "takes no body"),
+        (with_everything, "needs 'rate'"),
+        (needs_a_keyword, "needs 'pay'"),
+        (takes_the_context_by_keyword, "needs 'ctx', but it is called with the body and a Context only, by position"),
+        (takes_two_bodies, "'other' is a Context, or has a default"),
+        (Charger.charge, "second parameter 'order' is a Context"),
+        (names_nothing_known, "'Nowhere', which its module does not know: define it at module level"),
+        (names_no_attribute, "annotations cannot be read"),
+        (names_no_expression, "annotations cannot be read"),
+        (gives_pieces, "is a generator"),
+        (gives_pieces_later, "is a generator"),
+        (partial(gives_pieces), "is a generator"),
+        (Order, "is no function"),
+        (5, "is no function"),
+        (dict.fromkeys, "parameters cannot be read"),
+    ],
+)
+def test_a_function_that_a_worker_could_not_call_is_refused(function: Any, says: str) -> None:
+    """At import, not at the first entry in production."""
+    app = an_app()
+
+    with pytest.raises(SetupError) as caught:
+        app.handler("orders")(function)
+
+    assert says in str(caught.value)
+    assert [] == app.handlers
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (charge, "async"),
+        (partial(charge), "async"),
+        (AsyncCharger(), "async"),
+        (Charger().charge, "async"),
+        (Charger(), "thread"),
+        (lambda order: None, "thread"),
+        (logged(charge), "thread"),
+    ],
+)
+def test_a_coroutine_runs_on_the_loop_and_the_rest_in_a_thread(function: Callable[..., Any], expected: str) -> None:
+    """Unless told otherwise, which can only say the same."""
+    assert expected == choose_executor(function, None) == choose_executor(function, expected)
+
+
+# ---- wrong registrations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("streams", "options", "says"),
+    [
+        ((), {}, 'has no stream: write @app.handler("orders")'),
+        (("",), {}, "a stream's name is a non-empty string"),
+        ((["orders", "refunds"],), {}, "a stream's name is a non-empty string"),
+        ((b"orders",), {}, "a stream's name is a non-empty string"),
+        (("orders", "orders"), {}, "names a stream twice"),
+        (("a}b",), {}, "hash tag: rename it"),
+        (("orders",), {"group": ""}, "has no group: give it group="),
+        (("orders",), {"group": 5}, "has no group: give it group="),
+        (("orders",), {"type": ""}, "type is a non-empty string"),
+        (("orders",), {"type": Order}, "type is a non-empty string"),
+        (("orders",), {"concurrency": 0}, "concurrency is a whole number of at least 1"),
+        (("orders",), {"concurrency": "5"}, "concurrency is a whole number of at least 1"),
+        (("orders",), {"concurrency": 2.5}, "concurrency is a whole number of at least 1"),
+        (("orders",), {"timeout": 20}, "timeout is a positive timedelta"),
+        (("orders",), {"timeout": timedelta(0)}, "timeout is a positive timedelta"),
+        (("orders",), {"timeout": timedelta.max}, "timeout is a positive timedelta of at most 365 days"),
+        (("orders",), {"retry": 5}, "retry is a RetryPolicy"),
+        (("orders",), {"dead_letter": "orders-dlq"}, "dead_letter is a DeadLetterPolicy"),
+        (("orders",), {"start": "now"}, "start is 'earliest' or 'latest'"),
+        (("orders",), {"codec": "jsno"}, "did you mean 'json'?"),
+        (("orders",), {"codec": JsonCodec}, "an instance with name, encode and decoder"),
+        (("orders",), {"executor": "thraed"}, "did you mean 'thread'?"),
+        (("orders",), {"executor": "thread"}, "cannot run as 'thread': make it a plain `def`"),
+        (("orders",), {"name": ""}, "a handler's name is a non-empty string"),
+        (("orders",), {"name": 5}, "a handler's name is a non-empty string"),
+    ],
+)
+def test_a_wrong_registration_fails_with_a_sentence(streams: tuple[Any, ...], options: dict[str, Any], says: str) -> None:
+    """And leaves nothing behind."""
+    app = an_app()
+
+    with pytest.raises(SetupError) as caught:
+        app.handler(*streams, **options)(charge)
+
+    assert says in str(caught.value)
+    assert [] == app.handlers
+
+
+def test_a_decorator_without_its_call_is_refused() -> None:
+    """`@app.handler` names no stream."""
+    with pytest.raises(SetupError, match="@app.handler"):
+        an_app().handler(charge)  # type: ignore[arg-type]
+
+
+def test_a_handler_without_any_group_is_refused() -> None:
+    """The sentence names both places where one can be given."""
+    with pytest.raises(SetupError, match=r"group=, or give one to StreamWorker\(group=…\)"):
+        StreamWorker().handler("orders")(charge)
+
+
+def test_a_plain_function_cannot_run_on_the_loop() -> None:
+    """It would block it."""
+    with pytest.raises(SetupError, match="cannot run as 'async': make it `async def`"):
+        an_app().handler("orders", executor="async")(lambda order: None)
+
+
+def test_a_middleware_that_is_not_async_is_refused() -> None:
+    """Its answer could not be awaited."""
+
+    def measure(ctx: Context, call_next: CallNext) -> Any:
+        return call_next(ctx)
+
+    with pytest.raises(SetupError, match=r"async def measure\(ctx, call_next\)"):
+        an_app().middleware(measure)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"lease": 30}, "lease is a timedelta of at least 200 ms"),
+        ({"lease": timedelta(milliseconds=199)}, "lease is a timedelta of at least 200 ms"),
+        ({"retry": 5}, "retry is a RetryPolicy"),
+        ({"dead_letter": 10_000}, "dead_letter is a DeadLetterPolicy"),
+        ({"codec": "pickle"}, "there is no codec 'pickle'"),
+        ({"codec": None}, "is not a codec"),
+    ],
+)
+def test_a_wrong_program_fails_with_a_sentence(options: dict[str, Any], says: str) -> None:
+    """Where it is made."""
+    with pytest.raises(SetupError) as caught:
+        an_app(**options)
+
+    assert says in str(caught.value)
+
+
+# ---- several handlers ----------------------------------------------------------------------------------------------------------
+
+
+def test_handlers_of_several_types_share_a_stream() -> None:
+    """One without a type takes the rest."""
+    app = an_app()
+
+    for name, of_type in (("orders", "order"), ("refunds", "refund"), ("rest", None)):
+        app.handler("orders", type=of_type, name=name)(charge)
+
+    assert ["order", "refund", None] == [handler.type for handler in app.handlers]
+
+
+def test_handlers_of_several_groups_share_a_stream() -> None:
+    """Each group sees every entry."""
+    app = an_app()
+
+    app.handler("orders", name="one")(charge)
+    app.handler("orders", name="other", group="mail")(charge)
+
+    assert ["billing", "mail"] == [handler.group for handler in app.handlers]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ({"name": "one"}, {"name": "one", "streams": ("other",)}, "two handlers are called 'one': rename one"),
+        ({}, {}, "both take entries without a type from stream 'orders' in group 'billing': tell them apart with type="),
+        ({"type": "order"}, {"type": "order"}, "both take entries of type 'order'"),
+        ({"streams": ("a", "b")}, {"streams": ("c", "b")}, "from stream 'b'"),
+        ({"type": "order"}, {"start": "latest"}, "share group 'billing' of 'orders' but not start="),
+    ],
+)
+def test_handlers_that_contradict_one_another_are_refused(first: dict[str, Any], second: dict[str, Any], says: str) -> None:
+    """The second one fails, and is not kept."""
+    app = an_app()
+
+    def register(name: str, *, streams: tuple[str, ...] = ("orders",), **options: Any) -> None:
+        app.handler(*streams, **{"name": name, **options})(charge)
+
+    register(**{"name": "first", **first})
+    with pytest.raises(SetupError) as caught:
+        register(**{"name": "second", **second})
+
+    assert says in str(caught.value)
+    assert 1 == len(app.handlers)
