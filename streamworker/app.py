@@ -22,7 +22,7 @@ from streamworker.handlers import (
     name_of,
     read_signature,
 )
-from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.publisher import Publisher
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
@@ -221,6 +221,8 @@ class StreamWorker:
 def check_handler(handler: Handler) -> None:
     """See that one registration makes sense by itself."""
     name = handler.name
+    if not isinstance(name, str) or not name:
+        raise SetupError(f"a handler's name is a non-empty string, not {name!r}")
     if not handler.streams:
         raise SetupError(f'handler {name!r} has no stream: write @app.handler("orders")')
     for stream in handler.streams:
@@ -231,8 +233,10 @@ def check_handler(handler: Handler) -> None:
         raise SetupError(f"handler {name!r} names a stream twice")
     if handler.concurrency is not None and (not isinstance(handler.concurrency, int) or handler.concurrency < 1):
         raise SetupError(f"handler {name!r}: concurrency is a whole number of at least 1, not {handler.concurrency!r}")
-    if handler.timeout is not None and (not isinstance(handler.timeout, timedelta) or handler.timeout <= timedelta(0)):
-        raise SetupError(f"handler {name!r}: timeout is a positive timedelta, not {handler.timeout!r}")
+    if handler.timeout is not None and not (isinstance(handler.timeout, timedelta) and timedelta(0) < handler.timeout <= LONGEST_DELAY):
+        raise SetupError(
+            f"handler {name!r}: timeout is a positive timedelta of at most {LONGEST_DELAY.days} days, not {handler.timeout!r}"
+        )
     if handler.start not in ("earliest", "latest"):
         raise SetupError(f"handler {name!r}: start is 'earliest' or 'latest', not {handler.start!r}")
     if handler.type is not None and (not isinstance(handler.type, str) or not handler.type):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -161,3 +162,19 @@ class Clock:
 
     def advance(self, by: timedelta) -> None:
         self.now += by.total_seconds()
+
+
+class LoopTime:
+    """The running loop's time, which can be put forward: whatever is due by then happens at the loop's next turn."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._real = loop.time
+        self._ahead = 0.0
+        loop.time = self._now  # type: ignore[method-assign]
+
+    def advance(self, by: timedelta) -> None:
+        self._ahead += by.total_seconds()
+
+    def _now(self) -> float:
+        return self._real() + self._ahead

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from streamworker.codecs.dead_letters import read_dead_letter
+from streamworker.codecs.dead_letters import DeadLetterRecord, read_dead_letter
 from streamworker.codecs.envelope import Envelope, pack
 from streamworker.delivery import Entry, Fields, History, Reason
 from streamworker.errors import DecodeError
@@ -18,6 +18,7 @@ from streamworker.streams.wire import Link
 PAGE = 500
 """Dead letters per read."""
 
+_PACKED = b"_dlq_packed"
 _ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 
@@ -168,17 +169,15 @@ class DeadLetters:
         return await dead_letters.discard(self._link, self.keys, [letter.id]) > 0
 
     def _read(self, entry: Entry) -> DeadLetterEntry:
-        try:
-            record = read_dead_letter(entry.fields)
-        except DecodeError:
-            # Only the packed original can be unreadable, and it is the first field.
-            notes = read_dead_letter(entry.fields[2:]).notes
-            return DeadLetterEntry(entry.id, entry.fields[:2], notes, "its original fields are damaged")
-        return DeadLetterEntry(entry.id, record.fields, record.notes, self._damage(record.notes))
+        record = read_dead_letter(entry.fields)
+        return DeadLetterEntry(entry.id, record.fields, record.notes, self._damage(entry, record))
 
-    def _damage(self, notes: Mapping[str, str]) -> str | None:
+    def _damage(self, entry: Entry, record: DeadLetterRecord) -> str | None:
+        notes = record.notes
         if not notes:
             return "it was not written by streamworker"
+        if record.fields[:1] == [_PACKED] and record.fields == entry.fields[:2]:
+            return "its original fields are packed, and damaged"  # else reading would have unpacked them
         if notes.get("group", self.group) != self.group:
             return f"it is a dead letter of another group, {notes['group']!r}"
         if _ENTRY_ID.fullmatch(notes.get("id", "")) is None:

@@ -50,11 +50,11 @@ def listed(names: Sequence[str]) -> str:
 
 
 def meant(name: str, names: Sequence[str]) -> str:
-    """What to say after 'there is no …': the name that was probably meant, or those there are."""
+    """What to say after 'it has no …': the name that was probably meant, or those there are."""
     near = get_close_matches(name, names, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"there is {listed(names)}" if names else "there is none"
+    return f"it has {listed(names)}" if names else "it has none"
 
 
 async def _has_left_something(link: Link, stream: str, group: str) -> bool:

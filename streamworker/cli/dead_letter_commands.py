@@ -13,7 +13,7 @@ dlq = typer.Typer(name="dlq", help="Look at a group's dead letters, give them ba
 cli.add_typer(dlq)
 
 One = Annotated[str, typer.Argument(metavar="ID", help="The dead letter's own id, as ls shows it.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="The dead letters' own ids, as ls shows them.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="The dead letters' own ids, as ls shows them.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Only those set aside for this reason, such as exhausted.")]
 Error = Annotated[str | None, typer.Option("--error", metavar="TEXT", help="Only those whose error contains this, in any case.")]
 Most = Annotated[int, typer.Option("-n", min=1, help="How many, the newest ones.")]

@@ -16,6 +16,7 @@ from streamworker.cli.options import Output
 from streamworker.cli.showing import (
     added_at,
     age_of,
+    counted,
     fields_record,
     for_people,
     in_short,
@@ -68,14 +69,15 @@ async def print_page(link: Link, letters: DeadLetters, meant: Wanted, count: int
     page = await letters.page(meant, limit=count, before=None if before is None else complete_id(before))
     await print_rows_of(link, page.letters[::-1], output)
     number = len(page.letters)
-    what = f"dead letters of group {letters.group} on {letters.stream}" + ("" if meant.is_all else " that match")
+    matching = "" if meant.is_all else " that match"
+    where = f"of group {letters.group} on {letters.stream}{matching}"
     if not number:
-        say(f"no {what}")
+        say(f"no dead letters {where}")
     elif page.before is not None:
-        say(f"the newest {number:,} {what}; for older ones: --before {page.before}")
+        say(f"these are the newest {number:,}{matching}; for older ones: --before {page.before}")
     else:
         reasons = ", ".join(f"{reason} {many:,}" for reason, many in counted_by_reason(page.letters).items())
-        say(f"{number:,} {what}: {reasons}")
+        say(f"{counted(number, 'dead letter')} {where}: {reasons}")
 
 
 async def print_rows_of(link: Link, found: Sequence[DeadLetterEntry], output: Output) -> None:
@@ -112,7 +114,7 @@ def _row(letter: DeadLetterEntry, now: datetime) -> tuple[object, ...]:
     attempts = None if letter.attempts is None else str(letter.attempts)
     if attempts is not None and letter.crashes:
         attempts += f" + {letter.crashes} crashes" if letter.crashes > 1 else " + 1 crash"
-    error = f"({letter.damage})" if letter.error_line is None and letter.damage is not None else letter.error_line
+    error = letter.error_line if letter.damage is None else f"({letter.damage})"
     return (letter.id, letter.reason, attempts, None if age is None else in_short(age), letter.handler, error)
 
 

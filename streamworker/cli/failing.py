@@ -25,5 +25,8 @@ def sentences_for_errors(repair: str = "") -> Iterator[None]:
 
 
 def _fail(sentence: str, code: ExitCode) -> None:
-    typer.secho(f"Error: {sentence}", err=True, fg=typer.colors.RED)
+    from streamworker.cli.tables import printable
+
+    harmless = "\n".join(map(printable, sentence.split("\n")))  # a server's error may quote what somebody has stored there
+    typer.secho(f"Error: {harmless}", err=True, fg=typer.colors.RED)
     raise typer.Exit(int(code))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from streamworker.admin.groups import choose_group
 from streamworker.admin.pending import PendingDelivery, PendingReport, report
 from streamworker.cli.options import Output
-from streamworker.cli.showing import age_of, for_people, in_short, milliseconds, print_rows, say
+from streamworker.cli.showing import age_of, counted, for_people, in_short, milliseconds, print_rows, say
 from streamworker.cli.tables import print_json
 from streamworker.streams import inspecting
 from streamworker.streams.wire import Link
@@ -36,11 +36,7 @@ def _summary(found: PendingReport) -> str:
     shown = len(found.deliveries)
     longest = f", longest idle {in_short(found.deliveries[0].idle)}" if shown else ""
     cut = f" ({shown:,} shown)" if shown != found.pending else ""
-    return f"{found.pending:,} pending{cut}, {retries}{longest}, {_counted(found.consumers, 'consumer')}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{found.pending:,} pending{cut}, {retries}{longest}, {counted(found.consumers, 'consumer')}"
 
 
 def _row(one: PendingDelivery, now: datetime) -> tuple[object, ...]:

@@ -16,10 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamworker.admin.bulk import Step, Tally, carry_out
 from streamworker.admin.dead_letters import PAGE, DeadLetterEntry, DeadLetters, Wanted
+from streamworker.admin.groups import stream_exists
 from streamworker.cli.dead_letters import complete_id, not_there, opened, print_rows_of, wanted
 from streamworker.cli.options import Output
 from streamworker.cli.session import Session, session
-from streamworker.cli.showing import say
+from streamworker.cli.showing import counted, say
 from streamworker.cli.tables import printable
 from streamworker.errors import ConnectionLost, ServerError, SetupError
 from streamworker.worker.exits import ExitCode
@@ -39,7 +40,7 @@ class Action:
     done: str
 
 
-REPLAY = Action("{count} back to group {group} only, with all attempts before them. Continue?", "replaying", "replayed")
+REPLAY = Action("Replay {count}, to group {group} only?", "replaying", "replayed")
 DISCARD = Action("Delete {count} of group {group} for good?", "discarding", "discarded")
 
 
@@ -98,6 +99,8 @@ def _deal_with(to: Session, action: Action, order: Order) -> ExitCode:
     _check(order)
     interval = None if order.rate is None else interval_of(order.rate)
     letters = to.run(opened(to.link, order.stream, order.group))
+    if action is REPLAY:
+        to.run(stream_exists(to.link, letters.keys.retry))
     meant = to.run(_meant(letters, order))
     incomplete = ExitCode.FAILURE if meant.missing else ExitCode.DONE
     if meant.count == 0:
@@ -140,22 +143,16 @@ async def _meant(letters: DeadLetters, order: Order) -> Meant:
     return Meant(letters, len(named), missing, named, which, None)
 
 
-def _letters(count: int) -> str:
-    return "1 dead letter" if count == 1 else f"{count:,} dead letters"
-
-
 def _confirmed(action: Action, meant: Meant) -> bool:
-    count = _letters(meant.count)
-    if action is REPLAY:
-        count += " goes" if meant.count == 1 else " go"
-    return typer.confirm(printable(action.question.format(count=count, group=meant.letters.group)), err=True)
+    question = action.question.format(count=counted(meant.count, "dead letter"), group=meant.letters.group)
+    return typer.confirm(printable(question), err=True)
 
 
 async def _show_samples(to: Session, action: Action, meant: Meant) -> None:
     async for page in meant.pages():
         await print_rows_of(to.link, page[:SAMPLES], Output.AUTO)
         break
-    say(f"{_letters(meant.count)} would be {action.done} in group {meant.letters.group}; nothing was changed")
+    say(f"{counted(meant.count, 'dead letter')} would be {action.done} in group {meant.letters.group}; nothing was changed")
 
 
 def _do(to: Session, action: Action, meant: Meant, interval: timedelta | None) -> ExitCode:

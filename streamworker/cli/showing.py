@@ -44,6 +44,11 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], *, fold
     Console().print(table)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: `1 dead letter`, `2,001 dead letters`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def in_short(duration: timedelta) -> str:
     """A duration at a glance: `350ms`, `4.1s`, `1m30s`, `2h5m`, `3d4h`."""
     seconds = max(0.0, duration.total_seconds())

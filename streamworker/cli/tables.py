@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from rich import box
 from rich.console import Console
@@ -17,7 +17,6 @@ from streamworker.handlers import Handler
 from streamworker.policies import Backoff
 from streamworker.settings import Settings, format_duration
 from streamworker.streams.connections import redacted
-from streamworker.streams.keys import keys_of
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, console: Console | None = None) -> None:
@@ -28,6 +27,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, con
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     (Console() if console is None else console).print(table)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 stream`, `2 streams`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def print_json(record: Mapping[str, Any]) -> None:
@@ -50,7 +54,7 @@ def print_handlers(app: StreamWorker, settings: Settings, handlers: Iterable[Han
     out = Console() if console is None else console
     name = "" if app.name is None else f"{printable(app.name)}  "
     out.print(Text(f"{name}redis {redacted(settings.redis_url.get_secret_value())}  lease {format_duration(app.lease)}"))
-    columns = ("HANDLER", "STREAM", "GROUP", "TYPE", "BODY", "CODEC", "CONC", "TIMEOUT", "RETRY", "DEAD LETTERS")
+    columns = ("HANDLER", "STREAM", "GROUP", "BODY", "CONC", "TIMEOUT", "RETRY")
     print_table(columns, (_handler_row(handler, settings, stream) for handler in handlers for stream in handler.streams), console=out)
 
 
@@ -59,14 +63,25 @@ def _handler_row(handler: Handler, settings: Settings, stream: str) -> Sequence[
         handler.name,
         stream,
         handler.group,
-        "-" if handler.type is None else handler.type,
-        getattr(handler.body_type, "__name__", str(handler.body_type)),
-        handler.codec.name,
+        _describe_body(handler),
         settings.concurrency if handler.concurrency is None else handler.concurrency,
         "-" if handler.timeout is None else format_duration(handler.timeout),
-        f"{handler.retry.max_attempts} attempts, {_describe_backoff(handler.retry.backoff, handler.retry.max_attempts)}",
-        keys_of(stream, handler.group).dead_letters,
+        f"{handler.retry.max_attempts}, {_describe_backoff(handler.retry.backoff, handler.retry.max_attempts)}",
     )
+
+
+def _describe_body(handler: Handler) -> str:
+    """The body's type; the `_type` header and the codec where they are not the usual ones."""
+    annotation = handler.body_type
+    name = annotation.__name__ if _is_plain_class(annotation) else str(annotation)
+    kind = "" if handler.type is None else f" if {handler.type}"
+    codec = "" if handler.codec.name == "fields" else f" ({handler.codec.name})"
+    return f"{name}{kind}{codec}"
+
+
+def _is_plain_class(annotation: object) -> TypeGuard[type]:
+    """A class, and not a generic such as `dict[str, str]`, whose name would hide its arguments."""
+    return isinstance(annotation, type) and not hasattr(annotation, "__args__")
 
 
 def _describe_backoff(backoff: Backoff, attempts: int) -> str:

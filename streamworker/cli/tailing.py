@@ -119,8 +119,9 @@ def _before(entry_id: str) -> str:
 
 
 def _show(entries: Sequence[Entry], form: Lines) -> None:
+    as_text = for_people(form)
     for entry in entries:
-        if for_people(form):
+        if as_text:
             typer.echo(entry_text(entry))
         else:
             print_json({"id": entry.id, "fields": fields_record(entry.fields)})

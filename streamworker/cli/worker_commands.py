@@ -105,7 +105,7 @@ def dev(
 def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> None:
     """Print the handlers with their streams, groups and policies; touches no server. Exits with 2 when something is wrong."""
     from streamworker.cli.loading import load_app
-    from streamworker.cli.tables import print_handlers
+    from streamworker.cli.tables import counted, print_handlers
     from streamworker.worker.process import choose_handlers
 
     with sentences_for_errors():
@@ -115,7 +115,7 @@ def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> No
         print_handlers(application, settings, chosen)
         streams = {stream for handler in chosen for stream in handler.streams}
         groups = {handler.group for handler in chosen}
-        typer.echo(f"ok: {len(chosen)} handlers, {len(streams)} streams, {len(groups)} groups")
+        typer.echo(f"ok: {counted(len(chosen), 'handler')}, {counted(len(streams), 'stream')}, {counted(len(groups), 'group')}")
 
 
 def _url_given(application: StreamWorker, flag: str | None) -> str | None:

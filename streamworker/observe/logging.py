@@ -23,15 +23,14 @@ def configure(level: str, form: str) -> None:
     """
     if structlog.is_configured():
         return
+    for_people = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *_details(for_people),
         structlog.processors.StackInfoRenderer(),
     ]
-    for_people = form == "console" or (form == "auto" and sys.stderr.isatty())
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -50,9 +49,16 @@ def configure(level: str, form: str) -> None:
     root.setLevel(level.upper())
 
 
+def _details(for_people: bool) -> list[Any]:
+    """A person at a terminal knows the date and the program; a collector does not."""
+    if for_people:
+        return [structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)]
+    return [structlog.stdlib.add_logger_name, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+
+
 def _renderers(for_people: bool) -> list[Any]:
     if for_people:
-        return [structlog.dev.ConsoleRenderer(colors=_wants_colours(), pad_event_to=32)]
+        return [structlog.dev.ConsoleRenderer(colors=_wants_colours(), pad_event_to=22)]
     return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
 
 

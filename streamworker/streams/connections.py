@@ -41,9 +41,9 @@ class Endpoint:
         return kind(**options, socket_timeout=None)  # type: ignore[no-any-return]
 
     def blocking_connection(self, timeout: float) -> blocking.AbstractConnection:
-        """A new blocking connection, not yet connected, whose replies may take `timeout` seconds."""
+        """A new blocking connection, not yet connected; connecting, and then each reply, may take `timeout` seconds."""
         kind, options = self._options(blocking)
-        return kind(**options, socket_timeout=timeout)  # type: ignore[no-any-return]
+        return kind(**options | {"socket_timeout": timeout, "socket_connect_timeout": timeout})  # type: ignore[no-any-return]
 
     def _options(self, module: Any) -> tuple[Any, dict[str, Any]]:
         try:

@@ -152,8 +152,8 @@ class Link:
         self.endpoint = endpoint
         self._wire: Wire | None = None
         self._opening = asyncio.Lock()
-        self.epoch = 0
-        """Grows with each new connection: whoever keeps something per connection compares it."""
+        self._tries = 0
+        self._failure: StreamWorkerError | None = None
 
     async def call(self, *command: Argument, within: float = 5.0) -> Reply:
         """Send a command and wait for its reply. Raises `ConnectionLost` or `ServerError`."""
@@ -163,13 +163,21 @@ class Link:
         return await wire.call(*command, within=within)
 
     async def connect(self) -> Wire:
-        """The open wire, opened now if need be."""
+        """The open wire, opened now if need be. Those who ask while somebody tries share that try, so that none waits for many."""
+        tries = self._tries
         async with self._opening:
             if self._wire is not None and self._wire.broken is None:
                 return self._wire
+            if self._tries != tries and self._failure is not None:
+                raise ConnectionLost(str(self._failure))
             await self._discard()
-            self._wire = await Wire.open(self.endpoint)
-            self.epoch += 1
+            self._tries += 1
+            try:
+                self._wire = await Wire.open(self.endpoint)
+            except StreamWorkerError as error:
+                self._failure = error
+                raise
+            self._failure = None
             return self._wire
 
     async def close(self) -> None:

@@ -109,6 +109,7 @@ class Consumer:
         """Do not wait for handlers any longer: interrupt them, and release their entries."""
         self.drain(timedelta(0))
         self._interrupt_all()
+        self._executor.abandon_threads()
 
     def pause(self) -> None:
         """Read nothing new until `resume`."""

@@ -96,7 +96,8 @@ class Executor:
                 raise
             return Failed(error)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
-            return Failed(error)
+            # What it made of our cancellation is not its failure, and must not cost an attempt.
+            return Failed(error) if run.stopped is None else Interrupted(run.stopped)
         finally:
             del self._running[id(lease)]
             if run.stopped is not None:

@@ -67,7 +67,7 @@ class Intake:
 
     async def accept(self, taken: Sequence[Taken], sent_at: float) -> None:
         """Take in what a command sent at `sent_at` (monotonic seconds) has given us, and start what may start."""
-        if taken and monotonic() - sent_at > self._plan.lease.total_seconds() / 2:
+        if taken and monotonic() - sent_at > self._plan.lease.total_seconds() / 6:
             taken, sent_at = await self._still_ours(taken)
         for one in taken:
             self._take_in(one, self._binding_of[one.key], sent_at)

@@ -22,6 +22,10 @@ from streamworker.streams.scripts import BlockingLink, script
 BATCH = 500
 """Leases per renewal: one script of this size takes the server a few milliseconds."""
 
+RENEW_AT, TRY_FOR, TRY_AGAIN, GIVE_UP_AT = 1 / 3, 1 / 10, 1 / 20, 3 / 4
+"""Shares of a lease: renew at a third; a try may take a tenth to connect and a tenth for the reply, and the next follows soon. What is
+not renewed at three quarters is given up, so that even a try that begins just before that ends before another worker may take it."""
+
 
 class LeaseKeeper:
     """The leases of one consumer group in this process, renewed at a third of their length.
@@ -41,7 +45,7 @@ class LeaseKeeper:
         self._held: dict[tuple[str, str], Lease] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._link = BlockingLink(endpoint, timeout=max(0.5, self._seconds / 6))
+        self._link = BlockingLink(endpoint, timeout=self._seconds * TRY_FOR)
         self._thread = threading.Thread(target=self._run, name=f"streamworker-leases-{group}", daemon=True)
 
     def start(self) -> None:
@@ -81,9 +85,14 @@ class LeaseKeeper:
             return len(self._held)
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._seconds / 3 * uniform(0.9, 1.0)):  # noqa: S311  # spreads renewals, guards nothing
+        while not self._stopping.wait(self._pause()):
+            self._give_up_lapsed()
             self._renew_all()
         self._link.close()
+
+    def _pause(self) -> float:
+        share = TRY_AGAIN if self._trouble.lasts else RENEW_AT
+        return self._seconds * share * uniform(0.9, 1.0)  # noqa: S311  # spreads renewals, guards nothing
 
     def _renew_all(self) -> None:
         """Renew what is older than a sixth of a lease; younger ones have another turn well before they run out."""
@@ -106,7 +115,6 @@ class LeaseKeeper:
             lost = {raw.decode() for raw in self._link.run(script("renew"), [key], arguments)}
         except (ConnectionLost, ServerError) as error:
             self._trouble.strikes(str(error))
-            self._give_up_lapsed(leases)
             return
         self._trouble.is_over()
         for lease in leases:
@@ -115,11 +123,13 @@ class LeaseKeeper:
             else:
                 lease.renewed_at = sent_at
 
-    def _give_up_lapsed(self, leases: list[Lease]) -> None:
-        """What cannot be renewed is given up before another worker may take it, a tenth of the lease early."""
-        for lease in leases:
-            if monotonic() - lease.renewed_at > self._seconds * 0.9:
-                self._lose(lease, "it could not be renewed in time")
+    def _give_up_lapsed(self) -> None:
+        """What could not be renewed is given up before another worker may take it."""
+        latest = monotonic() - self._seconds * GIVE_UP_AT
+        with self._lock:
+            lapsed = [lease for lease in self._held.values() if lease.renewed_at < latest]
+        for lease in lapsed:
+            self._lose(lease, "it could not be renewed in time")
 
     def _lose(self, lease: Lease, why: str) -> None:
         with self._lock:

@@ -39,7 +39,9 @@ class Promoter:
                 for binding in self._bindings:
                     if binding.ready:
                         self.expect(await self._promote(binding))
-            except (ConnectionLost, ServerError) as error:
+            except ConnectionLost:
+                self._next_due = loop.time() + 1.0  # the reader says it, and waits for the server
+            except ServerError as error:
                 self._trouble.strikes(str(error))
                 self._next_due = loop.time() + 1.0
             else:

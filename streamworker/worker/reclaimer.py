@@ -52,7 +52,9 @@ class Reclaimer:
                     for binding in pool.bindings:
                         if binding.ready and not self._stopping.is_set():
                             await self._look_after(pool, binding)
-            except (ConnectionLost, ServerError) as error:
+            except ConnectionLost:
+                self._doubt()  # the reader says it, and waits for the server
+            except ServerError as error:
                 self._trouble.strikes(str(error))
                 self._doubt()
             else:

@@ -30,7 +30,6 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import redis
 
@@ -45,11 +44,11 @@ SHOWN_SERVER = "localhost:6379"
 _BLOCK = re.compile(r"^(?:<!-- (?P<note>.*?) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _ENTRY_ID = re.compile(r"\b1\d{12}-\d+\b")
 _VOLATILE = [
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+(Z|\+00:00)?"), "<moment>"),
+    (re.compile(r"(\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d([.,]\d+)?(Z|\+00:00)?"), "<moment>"),
     (re.compile(r"(duration_ms|seconds|after_s|idle_ms|age_ms|pid|in_flight|'time_since_delivered': |'idle': )=?\d+(\.\d+)?"), r"\1=<n>"),
     (re.compile(r"(?<=3\) \(integer\) )\d+"), "<ms>"),
-    (re.compile(r"(?<![\w.])\d+(\.\d+)?(ms|s|m|h|d)(\d+[smhd])?\b"), "<duration>"),
     (re.compile(r"[\w.-]+-\d+-[0-9a-f]{6}\b"), "<consumer>"),
+    (re.compile(r"(?<![\w.])\d+(\.\d+)?(ms|s|m|h|d)(\d+[smhd])?\b"), "<duration>"),
     (re.compile(r"version=\S+"), "version=<version>"),
     (re.compile(r"─+|-{3,}"), "<rule>"),
     (re.compile(r"[ \t]+"), " "),

@@ -1,0 +1,181 @@
+"""An exception as text: capped, printable, and without the payload."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
+
+from streamworker.errors import Reject
+from streamworker.observe.descriptions import ERROR_LIMIT, TRACEBACK_LIMIT, cap, describe, trace
+
+SECRET = "hunter2-4111111111111111"
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not even this")
+
+
+class Wrong(Exception):
+    def __str__(self) -> str:
+        return 5  # type: ignore[return-value]
+
+
+def _refuse(value: Any) -> Any:
+    raise ValueError(f"cannot use {value}")
+
+
+class Card(BaseModel):
+    number: int
+    owner: Annotated[str, Field(max_length=3)]
+    kind: Literal["debit"]
+    when: float
+    checked: Annotated[str, AfterValidator(_refuse)]
+    nested: list[dict[str, int]]
+
+
+def _error_of(annotation: Any, value: Any) -> ValidationError:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(annotation).validate_python(value)
+    return caught.value
+
+
+# ---- describe ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("no"), "ValueError: no"),
+        (ValueError(), "ValueError"),
+        (Reject("card refused"), "Reject: card refused"),
+        (KeyError("customer"), "KeyError: 'customer'"),
+        (ExceptionGroup("two", [ValueError(SECRET)]), "ExceptionGroup: two (1 sub-exception)"),
+        (Mute(), "Mute: <its text cannot be printed>"),
+        (Wrong(), "Wrong: <its text cannot be printed>"),
+        (ValueError("half \ud800"), "ValueError: half \\ud800"),
+    ],
+)
+def test_an_error_is_its_type_and_its_text(error: BaseException, expected: str) -> None:
+    """Whatever its text does."""
+    assert expected == describe(error)
+
+
+def test_a_validation_error_says_where_and_what_but_not_the_value() -> None:
+    """Its own text would quote the input."""
+    body = {"number": SECRET, "owner": SECRET, "kind": SECRET, "when": SECRET, "checked": SECRET, "nested": [{"deep": SECRET}]}
+
+    error = _error_of(Card, body)
+    text = describe(error) + trace(error)
+
+    assert SECRET in str(error)
+    assert SECRET not in text
+    assert "ValidationError: 6 validation errors: number: int_parsing; owner: string_too_long; kind: literal_error" in text
+    assert "; …" in text
+
+
+def test_one_validation_error_is_named() -> None:
+    """By its place and type."""
+    assert "nested.0.deep: int_parsing" in describe(_error_of(Card, {**_SOUND, "nested": [{"deep": SECRET}]}))
+
+
+_SOUND = {"number": 1, "owner": "me", "kind": "debit", "when": 1.5, "checked": "x", "nested": []}
+
+
+def test_a_validation_error_under_another_one_does_not_leak() -> None:
+    """Causes and contexts are not printed."""
+    error = LookupError("no such card")
+    error.__cause__ = error.__context__ = _error_of(int, SECRET)
+
+    assert SECRET not in trace(error) + describe(error)
+
+
+@pytest.mark.parametrize("keys", ["x" * 10_000, "\ud800" * 100])
+def test_a_place_from_the_input_is_capped(keys: str) -> None:
+    """The keys of a dictionary come from outside."""
+    text = describe(_error_of(dict[str, int], {keys: "a"}))
+
+    assert len(text) < 600
+
+
+def test_two_hundred_thousand_errors_are_counted_quickly() -> None:
+    """Their list alone would take half a second, their text megabytes."""
+    error = _error_of(list[int], ["a"] * 200_000)
+
+    began = perf_counter()
+    text = describe(error)
+    took = perf_counter() - began
+
+    assert "ValidationError: 200000 validation errors" == text
+    assert took < 0.1
+
+
+def test_a_text_of_megabytes_is_capped() -> None:
+    """It ends in a dead letter."""
+    text = describe(ValueError("x" * 40_000_000))
+
+    assert ERROR_LIMIT == len(text)
+    assert text.endswith("x…")
+
+
+# ---- trace ---------------------------------------------------------------------------------------------------------------------
+
+
+def _fail(depth: int) -> None:
+    if depth:
+        _fail(depth - 1)
+    raise ValueError("the innermost")
+
+
+def test_a_trace_shows_where_the_error_came_from() -> None:
+    """Its frames, then its description."""
+    with pytest.raises(ValueError, match="innermost") as caught:
+        _fail(1)
+
+    text = trace(caught.value)
+
+    assert text.startswith("Traceback (most recent call last):\n")
+    assert 'raise ValueError("the innermost")' in text
+    assert text.endswith("ValueError: the innermost")
+
+
+@pytest.mark.parametrize("depth", [30, 500])
+def test_a_long_trace_keeps_its_innermost_frames(depth: int) -> None:
+    """They say most; the whole stays below its limit."""
+    with pytest.raises(ValueError, match="innermost") as caught:
+        _fail(depth)
+
+    text = trace(caught.value)
+
+    assert 'raise ValueError("the innermost")' in text
+    assert len(text) <= TRACEBACK_LIMIT + 100
+
+
+def test_an_error_that_was_never_raised_has_a_trace_too() -> None:
+    """Without frames."""
+    assert "Traceback (most recent call last):\nValueError: no" == trace(ValueError("no"))
+
+
+# ---- cap -----------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(st.characters()), st.integers(1, 50))
+def test_a_capped_text_is_short_and_fit_for_utf8(text: str, limit: int) -> None:
+    """Half a surrogate pair becomes six characters, and even then it is not too long."""
+    capped = cap(text, limit)
+
+    assert len(capped) <= limit
+    assert capped == capped.encode().decode()
+    if len(text) <= limit and "\\ud" not in capped:
+        assert text == capped
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", ""), ("abc", "abc"), ("abcd", "ab…"), ("\ud800", "\\u…")])
+def test_a_text_is_cut_with_an_ellipsis(text: str, expected: str) -> None:
+    """Only where it is too long."""
+    assert expected == cap(text, 3)
