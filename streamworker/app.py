@@ -126,13 +126,15 @@ class StreamWorker:
             return function
 
         if streams and callable(streams[0]):
-            raise SetupError("write @app.handler(\"stream\"), with the stream's name: a handler needs to know where to read")
+            raise SetupError('write @app.handler("stream"), with the stream\'s name: a handler needs to know where to read')
         return register
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
         """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""
         if not is_async(function):
-            raise SetupError(f"middleware {name_of(function)!r} is not async: write `async def {name_of(function)}(ctx, call_next)`")
+            raise SetupError(
+                f"middleware {name_of(function)!r} is not async: write `async def {name_of(function)}(ctx, call_next)`"
+            )
         self.middlewares.append(function)
         return function
 
@@ -233,7 +235,9 @@ def check_handler(handler: Handler) -> None:
         raise SetupError(f"handler {name!r} names a stream twice")
     if handler.concurrency is not None and (not isinstance(handler.concurrency, int) or handler.concurrency < 1):
         raise SetupError(f"handler {name!r}: concurrency is a whole number of at least 1, not {handler.concurrency!r}")
-    if handler.timeout is not None and not (isinstance(handler.timeout, timedelta) and timedelta(0) < handler.timeout <= LONGEST_DELAY):
+    if handler.timeout is not None and not (
+        isinstance(handler.timeout, timedelta) and timedelta(0) < handler.timeout <= LONGEST_DELAY
+    ):
         raise SetupError(
             f"handler {name!r}: timeout is a positive timedelta of at most {LONGEST_DELAY.days} days, not {handler.timeout!r}"
         )
@@ -265,7 +269,9 @@ def check_beside(handler: Handler, others: Iterable[Handler]) -> None:
 def _group_of(function: HandlerFunction, group: str | None, default: str | None) -> str:
     chosen = default if group is None else group
     if not isinstance(chosen, str) or not chosen:
-        raise SetupError(f"handler {name_of(function)!r} has no group: give it group=, or give one to StreamWorker(group=…) for all")
+        raise SetupError(
+            f"handler {name_of(function)!r} has no group: give it group=, or give one to StreamWorker(group=…) for all"
+        )
     return chosen
 
 
@@ -283,4 +289,3 @@ def _given(redis_url: str | None, settings: Settings | None) -> dict[str, Any]:
     if redis_url is not None:
         given["redis_url"] = redis_url
     return given
-

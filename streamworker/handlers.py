@@ -152,7 +152,9 @@ def read_signature(function: HandlerFunction) -> Signature:
         p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in given
     ]
     if beyond:
-        raise SetupError(f"handler {name!r} needs {beyond[0].name!r}, but it is called with the body and a Context only, by position")
+        raise SetupError(
+            f"handler {name!r} needs {beyond[0].name!r}, but it is called with the body and a Context only, by position"
+        )
     body = hints.get(positional[0].name, dict[str, str])
     second = positional[1] if len(positional) > 1 else None
     wants_context = second is not None and (hints.get(second.name) is Context or second.default is second.empty)

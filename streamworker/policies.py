@@ -230,8 +230,9 @@ def _need_backoff(value: object) -> None:
 
 
 def _error_types(given: object) -> tuple[type[BaseException], ...]:
-    """Accept one class or any iterable of classes where the field wants a tuple."""
-    listed = tuple(given) if isinstance(given, (tuple, list, set, frozenset)) else (given,)
-    if not all(isinstance(item, type) and issubclass(item, BaseException) for item in listed):
+    """Accept one class or a collection of classes where the field wants a tuple."""
+    listed: tuple[object, ...] = tuple(given) if isinstance(given, (tuple, list, set, frozenset)) else (given,)
+    types = tuple(item for item in listed if isinstance(item, type) and issubclass(item, BaseException))
+    if len(types) < len(listed):
         raise SetupError(f"give_up_on holds exception classes, not {given!r}")
-    return listed
+    return types

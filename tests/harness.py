@@ -48,7 +48,7 @@ async def run_burst(app: StreamWorker, url: str, **settings: Any) -> int:
 
 async def dead_letters(client: redis.asyncio.Redis, stream: str = "orders", group: str = "billing") -> list[DeadLetterRecord]:
     """The dead letters of a group, oldest first."""
-    raw = await client.execute_command("XRANGE", f"{{{stream}}}:dlq:{group}", "-", "+", **{"NEVER_DECODE": True})
+    raw = await client.execute_command("XRANGE", f"{{{stream}}}:dlq:{group}", "-", "+", NEVER_DECODE=True)
     return [read_dead_letter([part for pair in fields.items() for part in pair]) for _, fields in raw]
 
 

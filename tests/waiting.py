@@ -19,5 +19,5 @@ def wait_until(predicate: Callable[[], bool], within: float = 5.0) -> None:
 async def eventually(predicate: Callable[[], Awaitable[object]], within: float = 10.0) -> None:
     """The same for a fact on a server, asked without blocking the event loop."""
     async with asyncio.timeout(within):
-        while not await predicate():
+        while not await predicate():  # noqa: ASYNC110  # the fact is on a server, where no event of ours is set
             await asyncio.sleep(0.01)

@@ -35,7 +35,9 @@ async def choose_group(link: Link, stream: str, named: str | None) -> str:
             raise SetupError(_no_such_group(stream, named, names, there))
         return named
     if not there:
-        raise SetupError(f"there is no stream {stream!r}; if it had a group whose dead letters are still there, name it with --group")
+        raise SetupError(
+            f"there is no stream {stream!r}; if it had a group whose dead letters are still there, name it with --group"
+        )
     if not names:
         raise SetupError(f"stream {stream!r} has no group yet: a worker makes its group when it starts")
     if len(names) > 1:

@@ -78,9 +78,7 @@ async def _consumers(link: Link, keys: GroupKeys, group: str) -> set[str]:
     return names
 
 
-async def _pending(
-    link: Link, key: str, group: str, limit: int, consumer: str | None, idle_ms: int | None
-) -> list[PendingEntry]:
+async def _pending(link: Link, key: str, group: str, limit: int, consumer: str | None, idle_ms: int | None) -> list[PendingEntry]:
     try:
         return await inspecting.pending(link, key, group, count=limit, consumer=consumer, idle_ms=idle_ms)
     except ServerError as error:

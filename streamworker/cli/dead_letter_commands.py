@@ -9,7 +9,9 @@ import typer
 from streamworker.cli import app as cli
 from streamworker.cli.options import Group, Output, OutputForm, RedisUrl, Stream
 
-dlq = typer.Typer(name="dlq", help="Look at a group's dead letters, give them back to the group, or delete them.", no_args_is_help=True)
+dlq = typer.Typer(
+    name="dlq", help="Look at a group's dead letters, give them back to the group, or delete them.", no_args_is_help=True
+)
 cli.add_typer(dlq)
 
 One = Annotated[str, typer.Argument(metavar="ID", help="The dead letter's own id, as ls shows it.")]
@@ -45,7 +47,9 @@ def ls(
 
 
 @dlq.command()
-def show(stream: Stream, dead_letter_id: One, group: Group = None, output: OutputForm = Output.AUTO, redis_url: RedisUrl = None) -> None:
+def show(
+    stream: Stream, dead_letter_id: One, group: Group = None, output: OutputForm = Output.AUTO, redis_url: RedisUrl = None
+) -> None:
     """Show all of one dead letter: how it ended, its headers and fields, the traceback."""
     from streamworker.cli.dead_letters import opened, print_one
     from streamworker.cli.session import session

@@ -25,7 +25,7 @@ from streamworker.cli.showing import (
     print_rows,
     say,
 )
-from streamworker.cli.tables import print_json, printable, readable
+from streamworker.cli.printing import print_json, printable, readable
 from streamworker.codecs import read_headers
 from streamworker.delivery import Fields, Reason
 from streamworker.errors import SetupError
@@ -106,7 +106,9 @@ async def print_one(letters: DeadLetters, text: str, output: Output) -> bool:
 
 def not_there(letters: DeadLetters, dead_letter_id: str) -> str:
     """What to say about an id that is not there."""
-    return f"no dead letter {dead_letter_id} of group {letters.group} on {letters.stream}: it was replayed, discarded, or never there"
+    return (
+        f"no dead letter {dead_letter_id} of group {letters.group} on {letters.stream}: it was replayed, discarded, or never there"
+    )
 
 
 def _row(letter: DeadLetterEntry, now: datetime) -> tuple[object, ...]:

@@ -9,7 +9,9 @@ import typer
 from streamworker.cli import app as cli
 from streamworker.cli.failing import sentences_for_errors
 
-Url = Annotated[str | None, typer.Option("--redis-url", "-u", help="A server to use instead of a private one; cleaned up afterwards.")]
+Url = Annotated[
+    str | None, typer.Option("--redis-url", "-u", help="A server to use instead of a private one; cleaned up afterwards.")
+]
 Entries = Annotated[int, typer.Option(min=130, max=5_000, help="How many entries to publish.")]
 Rate = Annotated[float, typer.Option(min=1, max=1_000, help="How many to publish in a second.")]
 

@@ -11,12 +11,16 @@ from streamworker.cli.failing import sentences_for_errors
 from streamworker.cli.options import Group, Lines, LinesForm, Output, OutputForm, RedisUrl, Stream
 
 Pairs = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The entry's fields, as they are.")]
-Json = Annotated[str | None, typer.Option("--json", metavar="TEXT|-", help="A JSON object; - reads one, or one in each line, from stdin.")]
+Json = Annotated[
+    str | None, typer.Option("--json", metavar="TEXT|-", help="A JSON object; - reads one, or one in each line, from stdin.")
+]
 Header = Annotated[list[str] | None, typer.Option("--header", metavar="KEY=VALUE", help="A header; may be repeated.")]
 Type = Annotated[str | None, typer.Option("--type", help="The entry's type, by which handlers are told apart.")]
 Codec = Annotated[str, typer.Option("--codec", help="fields: each key becomes a field; json: all of it in one field, data.")]
 MaxLength = Annotated[int | None, typer.Option("--max-length", min=1, help="Trim the stream to about so many entries.")]
-From = Annotated[str | None, typer.Option("--from", metavar="ID", help="Begin with this id; 0 is the first entry, $ the next one to come.")]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="ID", help="Begin with this id; 0 is the first entry, $ the next one to come.")
+]
 Count = Annotated[int | None, typer.Option("-n", min=1, help="How many entries (10 unless told).")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with new entries until Ctrl-C.")]
 Consumer = Annotated[str | None, typer.Option("--consumer", help="Only what this consumer holds.")]

@@ -25,7 +25,7 @@ def sentences_for_errors(repair: str = "") -> Iterator[None]:
 
 
 def _fail(sentence: str, code: ExitCode) -> None:
-    from streamworker.cli.tables import printable
+    from streamworker.cli.printing import printable
 
     harmless = "\n".join(map(printable, sentence.split("\n")))  # a server's error may quote what somebody has stored there
     typer.secho(f"Error: {harmless}", err=True, fg=typer.colors.RED)

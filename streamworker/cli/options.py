@@ -24,7 +24,9 @@ class Lines(StrEnum):
     JSON = "json"
 
 
-RedisUrl = Annotated[str | None, typer.Option("--redis-url", "-u", help="Where Redis is; else STREAMWORKER_REDIS_URL or REDIS_URL.")]
+RedisUrl = Annotated[
+    str | None, typer.Option("--redis-url", "-u", help="Where Redis is; else STREAMWORKER_REDIS_URL or REDIS_URL.")
+]
 Stream = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's name.")]
 Group = Annotated[str | None, typer.Option("--group", help="The consumer group; may be left out where the stream has only one.")]
 OutputForm = Annotated[Output, typer.Option("--output", "-o", help="auto is a table on a terminal, JSON lines elsewhere.")]

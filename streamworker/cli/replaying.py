@@ -21,7 +21,7 @@ from streamworker.cli.dead_letters import complete_id, not_there, opened, print_
 from streamworker.cli.options import Output
 from streamworker.cli.session import Session, session
 from streamworker.cli.showing import counted, say
-from streamworker.cli.tables import printable
+from streamworker.cli.printing import printable
 from streamworker.errors import ConnectionLost, ServerError, SetupError
 from streamworker.worker.exits import ExitCode
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamworker.cli.options import Lines, Output
-from streamworker.cli.tables import printable, readable
+from streamworker.cli.printing import printable, readable
 from streamworker.delivery import Entry, Fields
 
 MOST_CHARACTERS = 500
@@ -31,7 +31,14 @@ def say(sentence: str) -> None:
     typer.echo(printable(sentence), err=True)
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], *, fold: Collection[str] = (), cut: str | None = None) -> None:
+def print_rows(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    fold: Collection[str] = (),
+    cut: str | None = None,
+    console: Console | None = None,
+) -> None:
     """Print rows under their columns. Where there is no room, the columns of `fold` are folded and `cut` loses its end; ids stay whole."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), expand=cut is not None)
     for column in columns:
@@ -41,7 +48,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], *, fold
             table.add_column(column, no_wrap=column not in fold, overflow="fold")
     for row in rows:
         table.add_row(*(Text("-" if cell is None else printable(str(cell))) for cell in row))
-    Console().print(table)
+    (Console() if console is None else console).print(table)
 
 
 def counted(count: int, noun: str) -> str:

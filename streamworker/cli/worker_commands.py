@@ -13,19 +13,21 @@ from streamworker.cli.failing import sentences_for_errors
 if TYPE_CHECKING:
     from streamworker.app import StreamWorker
 
-Target = Annotated[str, typer.Argument(metavar="APP", envvar="STREAMWORKER_APP", help="module:attribute, module, or a file's path.")]
+Target = Annotated[
+    str, typer.Argument(metavar="APP", envvar="STREAMWORKER_APP", help="module:attribute, module, or a file's path.")
+]
 Url = Annotated[str | None, typer.Option("--redis-url", "-u", help="Where Redis is; else STREAMWORKER_REDIS_URL or REDIS_URL.")]
-Concurrency = Annotated[int | None, typer.Option("--concurrency", "-c", help="Deliveries in flight per handler. [default: 10]")]
+Concurrency = Annotated[int | None, typer.Option("--concurrency", "-c", help="Deliveries in flight per handler. Default: 10.")]
 Only = Annotated[list[str] | None, typer.Option("--handler", help="Run only this handler; may be repeated.")]
 Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="Run all handlers but this; may be repeated.")]
-Consumer = Annotated[str | None, typer.Option(help="This process's name in its groups; must be unique. [default: host-pid-random]")]
+Consumer = Annotated[str | None, typer.Option(help="This process's name in its groups; must be unique. Default: host-pid-random.")]
 Burst = Annotated[bool, typer.Option("--burst", help="Exit with 0 when nothing is undelivered, pending or waiting for a retry.")]
-Grace = Annotated[str | None, typer.Option(help="How long handlers may finish when told to stop. [default: 25s]")]
+Grace = Annotated[str | None, typer.Option(help="How long handlers may finish when told to stop. Default: 25s.")]
 MaxDeliveries = Annotated[int | None, typer.Option(help="Drain and exit after so many deliveries.")]
 MaxRuntime = Annotated[str | None, typer.Option(help="Drain and exit after so long, such as 1h.")]
-LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")]
-LogFormat = Annotated[str | None, typer.Option(help="auto, console or json. [default: auto]")]
-Loop = Annotated[str | None, typer.Option(help="auto, asyncio or uvloop. [default: auto]")]
+LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error. Default: info.")]
+LogFormat = Annotated[str | None, typer.Option(help="auto, console or json. Default: auto.")]
+Loop = Annotated[str | None, typer.Option(help="auto, asyncio or uvloop. Default: auto.")]
 Factory = Annotated[bool, typer.Option("--factory", help="APP is a function that returns the StreamWorker.")]
 AppDir = Annotated[str, typer.Option(help="Where to look for the module.")]
 
@@ -87,7 +89,7 @@ def dev(
 
     from streamworker.cli.loading import load_app
     from streamworker.cli.running import leave, run_worker
-    from streamworker.cli.tables import print_handlers
+    from streamworker.cli.handler_table import print_handlers
     from streamworker.embedded import resolve_server
 
     with sentences_for_errors():
@@ -105,7 +107,8 @@ def dev(
 def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> None:
     """Print the handlers with their streams, groups and policies; touches no server. Exits with 2 when something is wrong."""
     from streamworker.cli.loading import load_app
-    from streamworker.cli.tables import counted, print_handlers
+    from streamworker.cli.handler_table import print_handlers
+    from streamworker.cli.showing import counted
     from streamworker.worker.process import choose_handlers
 
     with sentences_for_errors():
@@ -125,4 +128,3 @@ def _url_given(application: StreamWorker, flag: str | None) -> str | None:
     if application.says_where_redis_is:
         return application.settings().redis_url.get_secret_value()
     return flag if flag is not None else from_environment(os.environ).get("redis_url")
-

@@ -55,7 +55,9 @@ class Ledger:
             runs=Counter(line["id"] for line in lines if line["event"] == "handled"),
             retried=frozenset(line["id"] for line in started if line["attempt"] > 1),
             reclaimed=frozenset(line["id"] for line in started if line["crashes"] > 0),
-            delays=tuple(timedelta(milliseconds=line["delay_ms"]) for line in started if line["attempt"] == 1 and not line["crashes"]),
+            delays=tuple(
+                timedelta(milliseconds=line["delay_ms"]) for line in started if line["attempt"] == 1 and not line["crashes"]
+            ),
         )
 
     def _lines(self) -> list[dict[str, Any]]:

@@ -118,9 +118,7 @@ class Story:
     async def clean_up(self) -> None:
         """Remove every key of the demo."""
         keys = self.keys
-        await inspecting.delete_keys(
-            self._link, [keys.stream, keys.due, keys.parked, keys.retry, keys.dead_letters, keys.sweep]
-        )
+        await inspecting.delete_keys(self._link, [keys.stream, keys.due, keys.parked, keys.retry, keys.dead_letters, keys.sweep])
 
 
 def _fields(number: int) -> Fields:

@@ -51,9 +51,7 @@ async def release(link: Link, group: str, keys: GroupKeys, lease: Lease, *, enve
     return bool(await script("settle_release").run(link, [lease.key, keys.retry], arguments))
 
 
-async def dead_letter(
-    link: Link, group: str, keys: GroupKeys, lease: Lease, *, fields: Fields, keep_last: int | None
-) -> bool:
+async def dead_letter(link: Link, group: str, keys: GroupKeys, lease: Lease, *, fields: Fields, keep_last: int | None) -> bool:
     """Write the dead letter and acknowledge; false when the entry is not ours any more."""
     arguments = [*_fence(group, keys, lease), "" if keep_last is None else keep_last, *fields]
     return bool(await script("settle_dead_letter").run(link, [lease.key, keys.dead_letters], arguments))

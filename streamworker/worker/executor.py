@@ -110,8 +110,9 @@ class Executor:
         if timeout is None:
             await chain(context)
             return
+        scope = asyncio.timeout(timeout.total_seconds())
         try:
-            async with asyncio.timeout(timeout.total_seconds()) as scope:
+            async with scope:
                 await chain(context)
         except TimeoutError as error:
             if scope.expired():
@@ -184,5 +185,3 @@ def _bind_log_context(context: Context) -> None:
         handler=context.handler.name,
         attempt=delivery.attempt,
     )
-
-

@@ -34,9 +34,7 @@ class LeaseKeeper:
     marked lost, once, and `on_lost` is called with it in the keeper's thread.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, group: str, lease: timedelta, on_lost: Callable[[Lease], None], log: Any
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, group: str, lease: timedelta, on_lost: Callable[[Lease], None], log: Any) -> None:
         self._group = group
         self._seconds = lease.total_seconds()
         self._on_lost = on_lost

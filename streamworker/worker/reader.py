@@ -25,6 +25,7 @@ BLOCK_MS = 2_000
 UNBLOCK_AGAIN_SECONDS = (0.001, 0.05)
 """An UNBLOCK that overtakes the read it is meant for does nothing, so it is said again, after growing pauses, until the read has ended."""
 
+
 class Reader:
     """One group's reading loop; what it reads goes to `intake`. `commands` is the link over which its own blocked read is ended."""
 

@@ -25,12 +25,11 @@ PAGE = 50
 CONSUMER_FORGOTTEN_AFTER = timedelta(minutes=5)
 """A consumer idle for so long, and for ten leases, with nothing pending, is taken for gone; one that lives is made again by Redis."""
 
+
 class Reclaimer:
     """One group's sweeps, four per lease; what they give goes to `intake`. `doubt` is called when a sweep's reply may have been lost."""
 
-    def __init__(
-        self, plan: Plan, link: Link, pools: Sequence[Pool], intake: Intake, doubt: Callable[[], None], log: Any
-    ) -> None:
+    def __init__(self, plan: Plan, link: Link, pools: Sequence[Pool], intake: Intake, doubt: Callable[[], None], log: Any) -> None:
         self._link = link
         self._consumer = plan.consumer
         self._pools = pools

@@ -38,9 +38,7 @@ Parked = Callable[[int], None]
 class Settlement:
     """Settles the deliveries of one consumer group. `parked` is told the delay in ms of each retry that was put aside."""
 
-    def __init__(
-        self, link: Link, keys: Mapping[str, GroupKeys], leases: LeaseKeeper, log: Any, parked: Parked
-    ) -> None:
+    def __init__(self, link: Link, keys: Mapping[str, GroupKeys], leases: LeaseKeeper, log: Any, parked: Parked) -> None:
         self._link = link
         self._keys = keys
         self._leases = leases
@@ -60,7 +58,9 @@ class Settlement:
                 await self._gather(delivery)
             case Ack(publishes):
                 keys = self._keys[delivery.stream]
-                await self._step("commit", delivery, lambda: settling.commit(self._link, delivery.group, keys, delivery.lease, publishes))
+                await self._step(
+                    "commit", delivery, lambda: settling.commit(self._link, delivery.group, keys, delivery.lease, publishes)
+                )
             case RetryLater():
                 await self._retry_later(delivery, verdict)
             case Release():
@@ -178,9 +178,7 @@ class Settlement:
         keys = self._keys[delivery.stream]
 
         def set_aside() -> Awaitable[bool]:
-            return settling.dead_letter(
-                self._link, delivery.group, keys, delivery.lease, fields=fields, keep_last=policy.keep_last
-            )
+            return settling.dead_letter(self._link, delivery.group, keys, delivery.lease, fields=fields, keep_last=policy.keep_last)
 
         await self._step("dead_letter", delivery, set_aside)
 

@@ -170,7 +170,9 @@ def test_tail_shows_the_last_entries_as_json_lines_away_from_a_terminal(server, 
     assert ["11-0", "12-0"] == [record["id"] for record in records(run("tail", "orders", "-n", "2", url=server.url))]
 
 
-@pytest.mark.parametrize(("start", "expected"), [("0", ["1-0", "2-0"]), ("3", ["3-0", "4-0"]), ("4-0", ["4-0", "5-0"]), ("5-1", [])])
+@pytest.mark.parametrize(
+    ("start", "expected"), [("0", ["1-0", "2-0"]), ("3", ["3-0", "4-0"]), ("4-0", ["4-0", "5-0"]), ("5-1", [])]
+)
 def test_tail_from_an_id_shows_the_entries_from_there_on(server, redis_client, start, expected):
     """The id itself included; it need not be there."""
     add(redis_client, *range(1, 6))
@@ -418,7 +420,9 @@ def test_the_group_is_asked_for_only_where_there_are_several(server, redis_clien
 # ---- all of them ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [["publish", "orders", "a=1"], ["tail", "orders"], ["tail", "orders", "-f"], ["pending", "orders"]])
+@pytest.mark.parametrize(
+    "words", [["publish", "orders", "a=1"], ["tail", "orders"], ["tail", "orders", "-f"], ["pending", "orders"]]
+)
 def test_without_a_server_the_sentence_names_the_url_and_the_option(words):
     """Exit code 3, and no password in it."""
     result = run(*words, url=NOBODY)
@@ -429,7 +433,9 @@ def test_without_a_server_the_sentence_names_the_url_and_the_option(words):
     assert "secret" not in result.output
 
 
-@pytest.mark.parametrize("words", [["publish", "orders", "a=1"], ["tail", "orders"], ["tail", "orders", "-f"], ["pending", "orders"]])
+@pytest.mark.parametrize(
+    "words", [["publish", "orders", "a=1"], ["tail", "orders"], ["tail", "orders", "-f"], ["pending", "orders"]]
+)
 def test_a_key_of_another_type_is_named(server, redis_client, words):
     """Exit code 1."""
     redis_client.set("orders", "x")

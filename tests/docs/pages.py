@@ -213,20 +213,22 @@ class Runner:
         self._rewrite(block, shown)
 
     def _end_waiting(self, block: Block, terminal: Terminal, step: Step) -> None:
-        interrupted = step.expected.endswith("^C")
-        wanted = Step(step.source, step.expected.removesuffix("^C").rstrip("\n"))
+        before, interrupted, after = step.expected.partition("^C")
         try:
-            if interrupted:
-                lines = max(1, wanted.expected.count("\n") + 1)
-                wait_until(lambda: terminal.output.rstrip("\n").count("\n") + 1 >= lines and bool(terminal.output), within=WITHIN)
-                shown = self._compare(block, wanted, terminal.output) + "\n^C"
-                terminal.interrupt()
-                terminal.ends()
+            if not interrupted:
+                shown = self._compare(block, step, terminal.ends())
             else:
-                shown = self._compare(block, wanted, terminal.ends())
+                first = Step(step.source, before.rstrip("\n"))
+                lines = first.expected.count("\n") + 1
+                wait_until(lambda: bool(terminal.output) and terminal.output.rstrip("\n").count("\n") + 1 >= lines, within=WITHIN)
+                so_far = terminal.output
+                shown = self._compare(block, first, so_far)
+                terminal.interrupt()
+                rest = terminal.ends().removeprefix(so_far)
+                shown += "\n^C\n" + self._compare(block, Step(step.source, after.strip("\n")), rest)
         finally:
             terminal.kill()
-        self._rewrite(block, [f"$ {step.source}", shown])
+        self._rewrite(block, [f"$ {step.source}", shown.rstrip("\n")])
 
     def _terminal_environment(self, url: str) -> dict[str, str]:
         """A plain terminal of a certain width, and a `redis-cli` that finds the server by itself."""
@@ -243,6 +245,7 @@ class Runner:
             "PYTHONPATH": str(ROOT),
             "TERM": "dumb",
             "NO_COLOR": "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "COLUMNS": "132",
             "LINES": "50",
         }

@@ -61,7 +61,15 @@ def test_the_demo_leaves_nothing_on_a_server_it_was_given(valkey):
 
 
 GOOD = Count(
-    published=10, handled=9, handled_twice=0, retried=1, reclaimed=1, dead_letters=1, pending=0, lost=0, p95=timedelta(milliseconds=1)
+    published=10,
+    handled=9,
+    handled_twice=0,
+    retried=1,
+    reclaimed=1,
+    dead_letters=1,
+    pending=0,
+    lost=0,
+    p95=timedelta(milliseconds=1),
 )
 
 

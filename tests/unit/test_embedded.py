@@ -1,6 +1,6 @@
 """The private server: it starts, it keeps what it should keep, and it never outlives the process that started it."""
 
-# ruff: noqa: SIM300  # an assertion reads: expected == actual
+# an assertion reads: expected == actual
 
 from __future__ import annotations
 

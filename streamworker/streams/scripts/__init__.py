@@ -49,15 +49,19 @@ class BlockingLink:
     def run(self, wanted: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
         """Run a script. Raises `ConnectionLost` or `ServerError`."""
         try:
-            if self._connection is None:
-                connection = self._endpoint.blocking_connection(self._timeout)
-                connection.connect()  # type: ignore[no-untyped-call]
-                self._connection = connection
-            self._connection.send_command("EVAL", wanted.source, len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
-            return self._connection.read_response(disable_decoding=True)
+            connection = self._opened()
+            connection.send_command("EVAL", wanted.source, len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
+            return connection.read_response(disable_decoding=True)
         except (RedisError, OSError) as error:
             self.close()
             raise translate(error) from error
+
+    def _opened(self) -> AbstractConnection:
+        if self._connection is None:
+            connection = self._endpoint.blocking_connection(self._timeout)
+            connection.connect()  # type: ignore[no-untyped-call]
+            self._connection = connection
+        return self._connection
 
     def close(self) -> None:
         """End the connection; a later run opens a new one."""
@@ -69,5 +73,5 @@ class BlockingLink:
 @cache
 def script(name: str) -> Script:
     """The script `name`.lua of this package."""
-    source = files(__package__).joinpath(f"{name}.lua").read_bytes()
+    source = files(__name__).joinpath(f"{name}.lua").read_bytes()
     return Script(source, sha1(source, usedforsecurity=False).hexdigest())

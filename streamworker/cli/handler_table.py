@@ -1,52 +1,20 @@
-"""What commands print: tables for people, JSON lines for programs, and never a control character from an entry."""
+"""The table of what an application has registered."""
 
 from __future__ import annotations
 
-import json
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Iterable, Sequence
+from typing import TypeGuard
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from streamworker.app import StreamWorker
+from streamworker.cli.printing import printable
+from streamworker.cli.showing import print_rows
 from streamworker.handlers import Handler
 from streamworker.policies import Backoff
 from streamworker.settings import Settings, format_duration
 from streamworker.streams.connections import redacted
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, console: Console | None = None) -> None:
-    """Print rows under their columns; everything from outside is made harmless first."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
-    (Console() if console is None else console).print(table)
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: `1 stream`, `2 streams`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def print_json(record: Mapping[str, Any]) -> None:
-    """Print one record as a line of JSON; ASCII only, so that nothing in it can steer a terminal."""
-    print(json.dumps(record))  # noqa: T201  # this is the command's output
-
-
-def printable(text: str) -> str:
-    """The text with control characters, bidirectional marks and the like as escapes: a payload must not steer the terminal."""
-    return "".join(_shown(character) for character in text)
-
-
-def readable(value: bytes) -> str:
-    """A field's name or value as text; what is not UTF-8 is shown as escapes."""
-    return value.decode("utf-8", "backslashreplace")
 
 
 def print_handlers(app: StreamWorker, settings: Settings, handlers: Iterable[Handler], *, console: Console | None = None) -> None:
@@ -55,7 +23,8 @@ def print_handlers(app: StreamWorker, settings: Settings, handlers: Iterable[Han
     name = "" if app.name is None else f"{printable(app.name)}  "
     out.print(Text(f"{name}redis {redacted(settings.redis_url.get_secret_value())}  lease {format_duration(app.lease)}"))
     columns = ("HANDLER", "STREAM", "GROUP", "BODY", "CONC", "TIMEOUT", "RETRY")
-    print_table(columns, (_handler_row(handler, settings, stream) for handler in handlers for stream in handler.streams), console=out)
+    rows = (_handler_row(handler, settings, stream) for handler in handlers for stream in handler.streams)
+    print_rows(columns, rows, fold=columns, console=out)
 
 
 def _handler_row(handler: Handler, settings: Settings, stream: str) -> Sequence[object]:
@@ -90,10 +59,3 @@ def _describe_backoff(backoff: Backoff, attempts: int) -> str:
         return "no retry"
     first, last = backoff.delay(1, 0.0), backoff.delay(attempts - 1, 0.0)
     return format_duration(first) if first == last else f"{format_duration(first)}..{format_duration(last)}"
-
-
-def _shown(character: str) -> str:
-    # Cc and Cf hold the escapes, the bidi marks and the invisible joiners; Co, Cs and Cn have no agreed look; Zl and Zp break lines.
-    if unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}:
-        return character.encode("unicode_escape").decode()
-    return character
