@@ -13,6 +13,7 @@ import typer
 from streamworker.admin.dead_letters import DeadLetterEntry, DeadLetters, Wanted, counted_by_reason, reason_named
 from streamworker.admin.groups import choose_group, stream_exists
 from streamworker.cli.options import Output
+from streamworker.cli.printing import print_json, printable, readable
 from streamworker.cli.showing import (
     added_at,
     age_of,
@@ -25,7 +26,6 @@ from streamworker.cli.showing import (
     print_rows,
     say,
 )
-from streamworker.cli.printing import print_json, printable, readable
 from streamworker.codecs import read_headers
 from streamworker.delivery import Fields, Reason
 from streamworker.errors import SetupError

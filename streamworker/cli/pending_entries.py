@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from streamworker.admin.groups import choose_group
 from streamworker.admin.pending import PendingDelivery, PendingReport, report
 from streamworker.cli.options import Output
-from streamworker.cli.showing import age_of, counted, for_people, in_short, milliseconds, print_rows, say
 from streamworker.cli.printing import print_json
+from streamworker.cli.showing import age_of, counted, for_people, in_short, milliseconds, print_rows, say
 from streamworker.streams import inspecting
 from streamworker.streams.wire import Link
 

@@ -11,8 +11,8 @@ import typer
 
 from streamworker.admin.groups import stream_exists
 from streamworker.cli.options import Lines
-from streamworker.cli.showing import entry_text, fields_record, for_people, say
 from streamworker.cli.printing import print_json
+from streamworker.cli.showing import entry_text, fields_record, for_people, say
 from streamworker.delivery import Entry
 from streamworker.errors import ConnectionLost, ServerError, SetupError
 from streamworker.streams import groups, inspecting

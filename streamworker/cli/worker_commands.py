@@ -87,9 +87,9 @@ def dev(
     """Run a worker for development: finds or starts a server, and logs every delivery."""
     from rich.console import Console
 
+    from streamworker.cli.handler_table import print_handlers
     from streamworker.cli.loading import load_app
     from streamworker.cli.running import leave, run_worker
-    from streamworker.cli.handler_table import print_handlers
     from streamworker.embedded import resolve_server
 
     with sentences_for_errors():
@@ -106,8 +106,8 @@ def dev(
 @cli.command()
 def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> None:
     """Print the handlers with their streams, groups and policies; touches no server. Exits with 2 when something is wrong."""
-    from streamworker.cli.loading import load_app
     from streamworker.cli.handler_table import print_handlers
+    from streamworker.cli.loading import load_app
     from streamworker.cli.showing import counted
     from streamworker.worker.process import choose_handlers
 

@@ -42,13 +42,13 @@ class Takes(Flag):
 class _Describer(GenerateJsonSchema):
     """JSON schema that keeps what decides how a field is read, and never gives up on a type without a JSON form."""
 
-    def bytes_schema(self, schema: Any) -> Node:
+    def bytes_schema(self, schema: Any) -> Node:  # noqa: ARG002  # the names are the base class's
         return {"type": "string", "format": "binary"}
 
-    def decimal_schema(self, schema: Any) -> Node:
+    def decimal_schema(self, schema: Any) -> Node:  # noqa: ARG002
         return {"type": "number"}  # pydantic adds "or any string", which would hide that '' is no decimal
 
-    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Node:
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Node:  # noqa: ARG002
         return {"x-opaque": True}
 
     def emit_warning(self, kind: Any, detail: str) -> None:
