@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
-from streamworker.delivery import Outgoing
+from streamworker.delivery import Outgoing, PublishOptions
 from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import (
     Handler,
@@ -22,11 +22,11 @@ from streamworker.handlers import (
     name_of,
     read_signature,
 )
-from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
+from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.publisher import Publisher
+from streamworker.registration import check_beside, check_handler, checked, group_of
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.keys import tag
 
 Function = TypeVar("Function", bound=HandlerFunction)
 MiddlewareFunction = TypeVar("MiddlewareFunction", bound=Middleware)
@@ -62,8 +62,8 @@ class StreamWorker:
             raise SetupError(f"lease is a timedelta of at least {SHORTEST_LEASE / timedelta(milliseconds=1):.0f} ms, not {lease!r}")
         self.name = name
         self.group = group
-        self.retry = _checked("retry", retry, RetryPolicy)
-        self.dead_letter = _checked("dead_letter", dead_letter, DeadLetterPolicy)
+        self.retry = checked("retry", retry, RetryPolicy)
+        self.dead_letter = checked("dead_letter", dead_letter, DeadLetterPolicy)
         self.lease = lease
         self.lifespan = lifespan
         self.handlers: list[Handler] = []
@@ -110,12 +110,12 @@ class StreamWorker:
                 wants_context=signature.wants_context,
                 decode=chosen.decoder(signature.body_type),
                 streams=streams,
-                group=_group_of(function, group, self.group),
+                group=group_of(function, group, self.group),
                 type=type,
                 concurrency=concurrency,
                 timeout=timeout,
-                retry=self.retry if retry is None else _checked("retry", retry, RetryPolicy),
-                dead_letter=self.dead_letter if dead_letter is None else _checked("dead_letter", dead_letter, DeadLetterPolicy),
+                retry=self.retry if retry is None else checked("retry", retry, RetryPolicy),
+                dead_letter=self.dead_letter if dead_letter is None else checked("dead_letter", dead_letter, DeadLetterPolicy),
                 executor=choose_executor(function, executor),
                 start=start,
                 codec=chosen,
@@ -144,50 +144,38 @@ class StreamWorker:
         self,
         stream: str,
         body: Any,
-        *,
-        type: str | None = None,  # noqa: A002
-        headers: Mapping[str, str] | None = None,
-        key: str | None = None,
-        max_length: int | None = None,
+        **options: Unpack[PublishOptions],
     ) -> str:
         """Add an entry to `stream` and return its id. It is not part of any delivery; in a handler, `ctx.publish` is.
 
         Raises `EncodeError` (nothing was sent), `ServerError` (refused), or `ConnectionLost` (it may have been written or not: it is
         never sent a second time, because that could write it twice).
         """
-        return await self._publisher.publish(self.encode(stream, body, type=type, headers=headers, key=key, max_length=max_length))
+        return await self._publisher.publish(self.encode(stream, body, **options))
 
     async def publish_many(
         self,
         stream: str,
         bodies: Iterable[Any],
-        *,
-        type: str | None = None,  # noqa: A002
-        headers: Mapping[str, str] | None = None,
-        key: str | None = None,
-        max_length: int | None = None,
+        **options: Unpack[PublishOptions],
     ) -> list[str]:
         """Add many entries in order, pipelined; all are encoded before the first is sent. Returns their ids.
 
         Raises as `publish` does; where the server refused some, an `ExceptionGroup` of their errors.
         """
-        entries = [self.encode(stream, body, type=type, headers=headers, key=key, max_length=max_length) for body in bodies]
+        entries = [self.encode(stream, body, **options) for body in bodies]
         return await self._publisher.publish_many(entries)
 
     def encode(
         self,
         stream: str,
         body: Any,
-        *,
-        type: str | None = None,  # noqa: A002
-        headers: Mapping[str, str] | None = None,
-        key: str | None = None,
-        max_length: int | None = None,
+        **options: Unpack[PublishOptions],
     ) -> Outgoing:
         """The entry that `publish` would add. Raises `EncodeError`."""
-        return self._publisher.encode(stream, body, type=type, headers=headers, key=key, max_length=max_length)
+        return self._publisher.encode(stream, body, **options)
 
-    def encode_for_commit(self, stream: str, body: Any, **options: Any) -> Outgoing:
+    def encode_for_commit(self, stream: str, body: Any, **options: Unpack[PublishOptions]) -> Outgoing:
         """As `encode`, for an entry that is written together with an acknowledgement, which bounds its number of fields."""
         outgoing = self.encode(stream, body, **options)
         if len(outgoing.fields) > MOST_VALUES:
@@ -218,69 +206,6 @@ class StreamWorker:
     def says_where_redis_is(self) -> bool:
         """Whether the program itself names a server."""
         return "redis_url" in self._arguments
-
-
-def check_handler(handler: Handler) -> None:
-    """See that one registration makes sense by itself."""
-    name = handler.name
-    if not isinstance(name, str) or not name:
-        raise SetupError(f"a handler's name is a non-empty string, not {name!r}")
-    if not handler.streams:
-        raise SetupError(f'handler {name!r} has no stream: write @app.handler("orders")')
-    for stream in handler.streams:
-        if not isinstance(stream, str) or not stream:
-            raise SetupError(f"handler {name!r}: a stream's name is a non-empty string, not {stream!r}")
-        tag(stream)
-    if len(set(handler.streams)) < len(handler.streams):
-        raise SetupError(f"handler {name!r} names a stream twice")
-    if handler.concurrency is not None and (not isinstance(handler.concurrency, int) or handler.concurrency < 1):
-        raise SetupError(f"handler {name!r}: concurrency is a whole number of at least 1, not {handler.concurrency!r}")
-    if handler.timeout is not None and not (
-        isinstance(handler.timeout, timedelta) and timedelta(0) < handler.timeout <= LONGEST_DELAY
-    ):
-        raise SetupError(
-            f"handler {name!r}: timeout is a positive timedelta of at most {LONGEST_DELAY.days} days, not {handler.timeout!r}"
-        )
-    if handler.start not in ("earliest", "latest"):
-        raise SetupError(f"handler {name!r}: start is 'earliest' or 'latest', not {handler.start!r}")
-    if handler.type is not None and (not isinstance(handler.type, str) or not handler.type):
-        raise SetupError(f"handler {name!r}: type is a non-empty string, not {handler.type!r}")
-
-
-def check_beside(handler: Handler, others: Iterable[Handler]) -> None:
-    """See that a registration does not contradict an earlier one."""
-    for other in others:
-        if other.name == handler.name:
-            raise SetupError(f"two handlers are called {handler.name!r}: rename one, or give it name=")
-        shared = set(other.streams) & set(handler.streams)
-        if not shared or other.group != handler.group:
-            continue
-        stream = min(shared)
-        if other.type == handler.type:
-            which = "without a type" if handler.type is None else f"of type {handler.type!r}"
-            raise SetupError(
-                f"{other.name!r} and {handler.name!r} both take entries {which} from stream {stream!r} in group {handler.group!r}: "
-                "tell them apart with type=, or give one another group"
-            )
-        if other.start != handler.start:
-            raise SetupError(f"{other.name!r} and {handler.name!r} share group {handler.group!r} of {stream!r} but not start=")
-
-
-def _group_of(function: HandlerFunction, group: str | None, default: str | None) -> str:
-    chosen = default if group is None else group
-    if not isinstance(chosen, str) or not chosen:
-        raise SetupError(
-            f"handler {name_of(function)!r} has no group: give it group=, or give one to StreamWorker(group=…) for all"
-        )
-    return chosen
-
-
-def _checked(name: str, value: Any, kind: type[Any]) -> Any:
-    if value is None:
-        return kind()
-    if not isinstance(value, kind):
-        raise SetupError(f"{name} is a {kind.__name__}, not {value!r}")
-    return value
 
 
 def _given(redis_url: str | None, settings: Settings | None) -> dict[str, Any]:

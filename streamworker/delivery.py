@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 Fields: TypeAlias = list[bytes]
 """An entry's fields as Redis sends them: name, value, name, value … Order and repeated names are kept."""
@@ -30,6 +30,19 @@ class Outgoing:
     stream: str
     fields: Fields
     max_length: int | None = None
+
+
+class PublishOptions(TypedDict, total=False):
+    """What can be said about an entry beside its body.
+
+    `type` names the kind of entry (`_type`), `headers` become further fields, `key` is the ordering key (`_key`). `max_length` trims the
+    stream to about so many entries as this one is added (XADD MAXLEN ~); without it nothing is trimmed.
+    """
+
+    type: str | None
+    headers: Mapping[str, str] | None
+    key: str | None
+    max_length: int | None
 
 
 @dataclass(slots=True)

@@ -9,12 +9,12 @@ import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeAlias, get_type_hints
+from typing import Any, Literal, TypeAlias, Unpack, get_type_hints
 
 import structlog
 
 from streamworker.codecs import Codec, Decoder
-from streamworker.delivery import Delivery, Outgoing
+from streamworker.delivery import Delivery, Outgoing, PublishOptions
 from streamworker.errors import SetupError
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 
@@ -105,18 +105,14 @@ class Context:
         self,
         stream: str,
         body: Any,
-        *,
-        type: str | None = None,  # noqa: A002  # the word that users know
-        headers: Mapping[str, str] | None = None,
-        key: str | None = None,
-        max_length: int | None = None,
+        **options: Unpack[PublishOptions],
     ) -> Awaitable[None]:
         """Publish when, and only if, this delivery is acknowledged: both happen in one atomic step, or neither.
 
         May be awaited or not, so plain functions can call it. The entry's id is not known before the commit, so none is returned.
         Raises `EncodeError` when the body cannot be written.
         """
-        self._publishes.append(self._encode(stream, body, type=type, headers=headers, key=key, max_length=max_length))
+        self._publishes.append(self._encode(stream, body, **options))
         return _Nothing()
 
     @property

@@ -194,7 +194,7 @@ def _decide_unroutable(delivery: Delivery) -> Verdict:
 def _grow(first: timedelta, factor: float, attempt: int, cap: timedelta) -> timedelta:
     """`first` times `factor` ** (attempt - 1), at most `cap`; the power is never computed where it could overflow."""
     try:
-        return min(cap, first * factor ** (attempt - 1))
+        return min(cap, first * float(factor) ** (attempt - 1))
     except OverflowError:
         return cap if first else first
 

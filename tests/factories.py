@@ -83,7 +83,7 @@ def a_handler(function: Callable[..., Any] = do_nothing, *, decode: Decoder | No
 
 def a_publish(stream: str, body: Any, **options: Any) -> Outgoing:
     """What a context encodes with, without a program behind it."""
-    return Outgoing(stream, codec_named("fields").encode(body, {}), options["max_length"])
+    return Outgoing(stream, codec_named("fields").encode(body, {}), options.get("max_length"))
 
 
 def an_executor(*, middleware: Sequence[Middleware] = (), state: Mapping[str, Any] | None = None, threads: int = 2) -> Executor:

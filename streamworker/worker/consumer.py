@@ -62,8 +62,7 @@ class Consumer:
         verdict = decide(outcome, delivery, retry, random())  # noqa: S311  # jitter
         log_verdict(self._log, delivery, handler, verdict, perf_counter() - began)
         await self._settlement.settle(delivery, handler, dead_letter, verdict)
-        if handler is not None and foregone is None:
-            await self._leave_lane(delivery, handler)
+        await self._leave(delivery, None if handler is None or foregone is not None else handler.name)
 
     async def _outcome(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> Outcome:
         if foregone is not None:
@@ -72,13 +71,14 @@ class Consumer:
             return Unroutable(delivery.headers.get("type"))
         return await self._executor.run(delivery, handler)
 
-    async def _leave_lane(self, delivery: Delivery, handler: Handler) -> None:
+    async def _leave(self, delivery: Delivery, lane: str | None) -> None:
         """Give the place to the next delivery, or to the reader; a thread that overran its time keeps it until it ends."""
         await self._executor.vacated(delivery)
-        pool_with_room = self._intake.release_lane(delivery, handler)
+        pool_with_room = self._intake.leave(delivery, lane)
         if pool_with_room is not None:
             self._reader.room_opened(pool_with_room)
-        self._settled()
+        if lane is not None:
+            self._settled()
 
     def _policies(self, handler: Handler | None) -> tuple[Any, Any]:
         source = self._plan if handler is None else handler

@@ -63,7 +63,7 @@ class Intake:
         self._closed = True
         for pool in self._pools:
             for _, (delivery, handler) in pool.lanes.clear():
-                self._start(delivery, handler, Interrupted(Interruption.DRAIN))
+                self._start_beside(delivery, handler, Interrupted(Interruption.DRAIN))
 
     async def accept(self, taken: Sequence[Taken], sent_at: float) -> None:
         """Take in what a command sent at `sent_at` (monotonic seconds) has given us, and start what may start."""
@@ -103,10 +103,13 @@ class Intake:
             for _, (delivery, handler) in pool.lanes.ready():
                 self._start(delivery, handler, None)
 
-    def release_lane(self, delivery: Delivery, handler: Handler) -> Pool | None:
-        """A delivery has ended: start the next one; answers the pool when it has room again."""
+    def leave(self, delivery: Delivery, lane: str | None) -> Pool | None:
+        """A delivery has ended, in its lane or beside them: start the next one; answers the pool when it has room again."""
         pool = self._pool_of[delivery.stream]
-        pool.lanes.release(handler.name)
+        if lane is None:
+            pool.lanes.leave_beside()
+        else:
+            pool.lanes.release(lane)
         self.start_what_may()
         return pool if pool.room > 0 else None
 
@@ -135,7 +138,11 @@ class Intake:
         if foregone is None and handler is not None:
             self._pool_of[delivery.stream].lanes.offer(handler.name, (delivery, handler))
         else:
-            self._start(delivery, handler, foregone)
+            self._start_beside(delivery, handler, foregone)
+
+    def _start_beside(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
+        self._pool_of[delivery.stream].lanes.enter_beside()
+        self._start(delivery, handler, foregone)
 
     def _foregone(self, delivery: Delivery, handler: Handler | None, damage: Exception | None) -> Outcome | None:
         """The outcome of a delivery that no user code may see, or that has no place here."""

@@ -16,6 +16,7 @@ class Lanes(Generic[Item]):
         self._limits = dict(limits)
         self._lines: dict[str, deque[Item]] = {name: deque() for name in limits}
         self._running = dict.fromkeys(limits, 0)
+        self._beside = 0
 
     @property
     def room(self) -> int:
@@ -24,8 +25,8 @@ class Lanes(Generic[Item]):
 
     @property
     def held(self) -> int:
-        """How many items run or wait."""
-        return sum(self._running.values()) + sum(len(line) for line in self._lines.values())
+        """How many items run or wait, those beside the lanes included."""
+        return self._beside + sum(self._running.values()) + sum(len(line) for line in self._lines.values())
 
     def offer(self, lane: str, item: Item) -> None:
         """Put an item at the end of its lane's line."""
@@ -43,6 +44,16 @@ class Lanes(Generic[Item]):
         if self._running[lane] == 0:
             raise ValueError(f"lane {lane!r} has nothing running")
         self._running[lane] -= 1
+
+    def enter_beside(self) -> None:
+        """Count an item that needs no lane, because no handler will see it, but takes room all the same."""
+        self._beside += 1
+
+    def leave_beside(self) -> None:
+        """Such an item has ended."""
+        if self._beside == 0:
+            raise ValueError("nothing is beside the lanes")
+        self._beside -= 1
 
     def clear(self) -> list[tuple[str, Item]]:
         """Take out everything that waits; nothing of it counts as running."""

@@ -22,6 +22,7 @@ FLOORS: list[set[str]] = [
     {"errors", "delivery", "version"},
     {"policies", "codecs", "settings", "streams", "embedded"},
     {"handlers", "publisher", "admin"},
+    {"registration"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"demo"},

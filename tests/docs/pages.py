@@ -26,6 +26,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -41,11 +42,12 @@ WRITE = os.environ.get("STREAMWORKER_DOCS") == "write"
 WITHIN = 40.0
 SHOWN_SERVER = "localhost:6379"
 
-_BLOCK = re.compile(r"^(?:<!-- (?P<note>.*?) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ENTRY_ID = re.compile(r"\b1\d{12}-\d+\b")
 _VOLATILE = [
     (re.compile(r"(\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d([.,]\d+)?(Z|\+00:00)?"), "<moment>"),
-    (re.compile(r"(duration_ms|seconds|after_s|idle_ms|age_ms|pid|in_flight|'time_since_delivered': |'idle': )=?\d+(\.\d+)?"), r"\1=<n>"),
+    (re.compile(r"(duration_ms|seconds|after_s|idle_ms|age_ms|pid|in_flight|time_since_delivered)(=|['\"]: )\d+(\.\d+)?"), r"\1=<n>"),
     (re.compile(r"(?<=3\) \(integer\) )\d+"), "<ms>"),
     (re.compile(r"[\w.-]+-\d+-[0-9a-f]{6}\b"), "<consumer>"),
     (re.compile(r"(?<![\w.])\d+(\.\d+)?(ms|s|m|h|d)(\d+[smhd])?\b"), "<duration>"),
@@ -129,7 +131,7 @@ class Terminal:
 
     @property
     def output(self) -> str:
-        return self._read.decode(errors="replace").replace("\r\n", "\n").replace("\r", "")
+        return _COLOUR.sub("", self._read.decode(errors="replace")).replace("\r\n", "\n").replace("\r", "")
 
     def ends(self) -> str:
         """Wait for the end; answers everything that was printed."""
@@ -267,9 +269,14 @@ class Runner:
         source = "\n" * line + self._in_this_run(source).replace(SHOWN_SERVER, self._server)
         code = compile(source, str(self._page.path), mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            result = types.FunctionType(code, self._module.__dict__)()
-            if asyncio.iscoroutine(result):
-                runner.run(result)
+            try:
+                result = types.FunctionType(code, self._module.__dict__)()
+                if asyncio.iscoroutine(result):
+                    runner.run(result)
+            except Exception as error:
+                if mode != "single":
+                    raise
+                print("Traceback (most recent call last):\n  ...", *traceback.format_exception_only(error), sep="\n")
         return printed.getvalue()
 
     # ---- comparing ----------------------------------------------------------------------------------------------------------
@@ -338,4 +345,4 @@ def _by_form(text: str) -> str:
     text = _ENTRY_ID.sub("<id>", text)
     for pattern, form in _VOLATILE:
         text = pattern.sub(form, text)
-    return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
+    return "\n".join(line.strip() for line in text.split("\n") if line.strip())

@@ -117,6 +117,7 @@ def test_a_head_that_lacks_something_is_refused(name: str) -> None:
         (b"\n1:a1_0:bbbbbbbbbb", "damaged"),
         (b"\n:a1:b", "damaged"),
         (b"\n1:a99999999999999999999999:b", "damaged"),
+        (b"\n" + b"9" * 5_000 + b":b", "damaged"),
         (b"\nx", "damaged"),
     ],
 )

@@ -1,0 +1,79 @@
+"""Whether a registration makes sense, by itself and beside the others. Pure; every complaint says the repair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from streamworker.errors import SetupError
+from streamworker.handlers import Handler, HandlerFunction, name_of
+from streamworker.policies import LONGEST_DELAY
+from streamworker.streams.keys import tag
+
+Policy = TypeVar("Policy")
+
+
+def check_handler(handler: Handler) -> None:
+    """See that one registration makes sense by itself."""
+    name = handler.name
+    if not isinstance(name, str) or not name:
+        raise SetupError(f"a handler's name is a non-empty string, not {name!r}")
+    if not handler.streams:
+        raise SetupError(f'handler {name!r} has no stream: write @app.handler("orders")')
+    for stream in handler.streams:
+        if not isinstance(stream, str) or not stream:
+            raise SetupError(f"handler {name!r}: a stream's name is a non-empty string, not {stream!r}")
+        tag(stream)
+    if len(set(handler.streams)) < len(handler.streams):
+        raise SetupError(f"handler {name!r} names a stream twice")
+    if handler.concurrency is not None and (not isinstance(handler.concurrency, int) or handler.concurrency < 1):
+        raise SetupError(f"handler {name!r}: concurrency is a whole number of at least 1, not {handler.concurrency!r}")
+    if handler.timeout is not None and not (
+        isinstance(handler.timeout, timedelta) and timedelta(0) < handler.timeout <= LONGEST_DELAY
+    ):
+        raise SetupError(
+            f"handler {name!r}: timeout is a positive timedelta of at most {LONGEST_DELAY.days} days, not {handler.timeout!r}"
+        )
+    if handler.start not in ("earliest", "latest"):
+        raise SetupError(f"handler {name!r}: start is 'earliest' or 'latest', not {handler.start!r}")
+    if handler.type is not None and (not isinstance(handler.type, str) or not handler.type):
+        raise SetupError(f"handler {name!r}: type is a non-empty string, not {handler.type!r}")
+
+
+def check_beside(handler: Handler, others: Iterable[Handler]) -> None:
+    """See that a registration does not contradict an earlier one."""
+    for other in others:
+        if other.name == handler.name:
+            raise SetupError(f"two handlers are called {handler.name!r}: rename one, or give it name=")
+        shared = set(other.streams) & set(handler.streams)
+        if not shared or other.group != handler.group:
+            continue
+        stream = min(shared)
+        if other.type == handler.type:
+            which = "without a type" if handler.type is None else f"of type {handler.type!r}"
+            raise SetupError(
+                f"{other.name!r} and {handler.name!r} both take entries {which} from stream {stream!r} in group {handler.group!r}: "
+                "tell them apart with type=, or give one another group"
+            )
+        if other.start != handler.start:
+            raise SetupError(f"{other.name!r} and {handler.name!r} share group {handler.group!r} of {stream!r} but not start=")
+
+
+def group_of(function: HandlerFunction, group: str | None, default: str | None) -> str:
+    """The handler's group: its own, or the application's."""
+    chosen = default if group is None else group
+    if not isinstance(chosen, str) or not chosen:
+        raise SetupError(
+            f"handler {name_of(function)!r} has no group: give it group=, or give one to StreamWorker(group=…) for all"
+        )
+    return chosen
+
+
+def checked(name: str, value: Any, kind: type[Policy]) -> Policy:
+    """The policy that was given, or the default one where none was."""
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise SetupError(f"{name} is a {kind.__name__}, not {value!r}")
+    return value
