@@ -1,7 +1,6 @@
 """Orders are charged and invoiced. Try it: redis-cli XADD orders '*' order_id 7 customer_id c42 cents 990."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -12,6 +11,7 @@ from streamworker import Backoff, CallNext, Context, DeadLetterPolicy, Reject, R
 
 class OrderPlaced(BaseModel):
     """What a producer adds to `orders`."""
+
     order_id: str
     customer_id: str
     cents: int
@@ -24,20 +24,20 @@ class Bank:
         self.asked: Counter[str] = Counter()
 
     async def charge(self, order: OrderPlaced, idempotency_key: str) -> int:
-        """The provider's answer, an HTTP status."""
+        """Answer with an HTTP status, as the provider would."""
         self.asked[idempotency_key] += 1
         return 200 if self.asked[idempotency_key] > 1 else {"busy": 429, "closed": 503, "broke": 422}.get(order.customer_id, 200)
 
 
 @asynccontextmanager
-async def lifespan(_: StreamWorker) -> AsyncIterator[dict[str, Bank]]:
+async def lifespan(_: StreamWorker):
     yield {"bank": Bank()}  # arrives as ctx.state["bank"]; what is behind the yield runs after the last delivery
 
 
 app = StreamWorker(
     group="billing",
     lifespan=lifespan,
-    retry=RetryPolicy(max_attempts=3, backoff=Backoff.exponential(first=timedelta(seconds=1))),
+    retry=RetryPolicy(max_attempts=3, backoff=Backoff.exponential(cap=timedelta(minutes=1))),
     dead_letter=DeadLetterPolicy(keep_last=10_000),
 )
 
@@ -52,7 +52,7 @@ async def tenant(ctx: Context, call_next: CallNext) -> None:
 async def charge(order: OrderPlaced, ctx: Context) -> None:
     match await ctx.state["bank"].charge(order, idempotency_key=ctx.delivery.id):
         case 429:
-            raise Retry("the bank is busy", after=timedelta(milliseconds=200))  # later, counted as an attempt
+            raise Retry("the bank is busy", after=timedelta(seconds=1))  # later, counted as an attempt
         case 503:
             raise Snooze("the bank is closed", after=timedelta(seconds=1))  # later, not counted
         case 422:

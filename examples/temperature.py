@@ -1,7 +1,6 @@
 """Readings of temperature sensors: warns of heat, and refuses what no thermometer can show.
 
-    streamworker run examples/temperature.py
-    redis-cli XADD mystream '*' sensor 1 value 21.5
+Run it with `streamworker run temperature.py`, and add a reading: redis-cli XADD mystream '*' sensor 1 value 21.5
 """
 
 from datetime import timedelta

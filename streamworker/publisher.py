@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any, Unpack
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from streamworker.codecs import Codec
-from streamworker.delivery import Outgoing, PublishOptions
+from streamworker.delivery import Outgoing
 from streamworker.errors import EncodeError
 from streamworker.streams import publishing
 from streamworker.streams.connections import Endpoint
@@ -56,19 +56,20 @@ class Publisher:
         self,
         stream: str,
         body: Any,
-        **options: Unpack[PublishOptions],
+        *,
+        type: str | None = None,  # noqa: A002  # the word that users know
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        max_length: int | None = None,
     ) -> Outgoing:
-        """The entry for `body`. Raises `EncodeError` with the repair when it cannot be one."""
+        """The entry for `body`; the options are those of `PublishOptions`. Raises `EncodeError` when it cannot be one."""
         if not isinstance(stream, str) or not stream:
             raise EncodeError(f"a stream's name is a non-empty string, not {stream!r}")
         tag(stream)
-        max_length = options.get("max_length")
         if max_length is not None and max_length < 1:
             raise EncodeError(f"max_length is at least 1, or None to keep all, not {max_length!r}")
-        headers = options.get("headers")
         written = {} if headers is None else dict(headers)
-        named = {"type": options.get("type"), "key": options.get("key")}
-        written |= {name: value for name, value in named.items() if value is not None}
+        written |= {name: value for name, value in (("type", type), ("key", key)) if value is not None}
         return Outgoing(stream, self._codec.encode(body, written), max_length)
 
     def _connected(self) -> Link:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from itertools import product
 from typing import Any, TypeVar
 
 from streamworker.errors import SetupError
@@ -46,6 +47,9 @@ def check_beside(handler: Handler, others: Iterable[Handler]) -> None:
     for other in others:
         if other.name == handler.name:
             raise SetupError(f"two handlers are called {handler.name!r}: rename one, or give it name=")
+        for stream, twin in product(handler.streams, other.streams):
+            if stream != twin and tag(stream) == tag(twin) and handler.group == other.group:
+                raise SetupError(f"streams {twin!r} and {stream!r} would share all their keys in group {handler.group!r}: rename one")
         shared = set(other.streams) & set(handler.streams)
         if not shared or other.group != handler.group:
             continue

@@ -15,9 +15,7 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from streamworker.cli import app, commands
-
-assert commands, "the import registers the commands"
+from streamworker.cli.main import app
 
 COMMAND = [sys.executable, "-m", "streamworker"]
 NOBODY = "redis://user:secret@127.0.0.1:1/0"

@@ -6,12 +6,17 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
+import hypothesis
 import pytest
 import redis
 import redis.asyncio
 
 from streamworker.embedded import EmbeddedServer
 from tests.servers import KINDS, GivenServer, ServerPool, describe, make_empty, make_server
+
+# How fast an example runs is no claim of these tests, and a loaded machine would fail them.
+hypothesis.settings.register_profile("streamworker", deadline=None)
+hypothesis.settings.load_profile("streamworker")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from streamworker.cli import app as cli
 from streamworker.cli.options import Group, Output, OutputForm, RedisUrl, Stream
+from streamworker.cli.root import app as cli
 
 dlq = typer.Typer(
     name="dlq", help="Look at a group's dead letters, give them back to the group, or delete them.", no_args_is_help=True

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from streamworker.cli import app as cli
 from streamworker.cli.failing import sentences_for_errors
+from streamworker.cli.root import app as cli
 
 Url = Annotated[
     str | None, typer.Option("--redis-url", "-u", help="A server to use instead of a private one; cleaned up afterwards.")

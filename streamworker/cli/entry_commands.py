@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from streamworker.cli import app as cli
 from streamworker.cli.failing import sentences_for_errors
 from streamworker.cli.options import Group, Lines, LinesForm, Output, OutputForm, RedisUrl, Stream
+from streamworker.cli.root import app as cli
 
 Pairs = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The entry's fields, as they are.")]
 Json = Annotated[

@@ -57,9 +57,11 @@ def loop_factory(wanted: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _run(app: StreamWorker, settings: Settings) -> tuple[ExitCode, bool]:
     log: Any = structlog.get_logger("streamworker.worker")
     process = WorkerProcess(app, settings)
-    signals = Signals(process, settings.grace, log)
+    signals = Signals(process, log)
     with signals.installed():
         code = await process.run()
+    # The loop's own end waits for whatever tasks user code has left behind; it must not wait for ever.
+    process.watchdog.watch()
     return code, signals.roll
 
 

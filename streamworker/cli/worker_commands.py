@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamworker.cli import app as cli
 from streamworker.cli.failing import sentences_for_errors
+from streamworker.cli.root import app as cli
 
 if TYPE_CHECKING:
     from streamworker.app import StreamWorker

@@ -166,7 +166,17 @@ class Consumer:
     def _start(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
         task = self._tasks.create_task(self._trip(delivery, handler, foregone))
         self._trips[task] = delivery.lease
-        task.add_done_callback(self._trips.pop)
+        task.add_done_callback(lambda ended: self._trip_ended(ended, delivery, handler, foregone))
+
+    def _trip_ended(
+        self, task: asyncio.Task[None], delivery: Delivery, handler: Handler | None, foregone: Outcome | None
+    ) -> None:
+        del self._trips[task]
+        if task.cancelled():
+            # Its handler has cancelled its own task. Nobody settles the entry now, so nobody here may keep its lease or its place.
+            self._log.error("delivery.cancelled", stream=delivery.stream, entry_id=delivery.id)
+            self._leases.drop(delivery.lease)
+            self._intake.leave(delivery, None if handler is None or foregone is not None else handler.name)
 
     def _lease_lost(self, lease: Lease) -> None:
         """Called in the keeper's thread."""

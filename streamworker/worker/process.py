@@ -29,6 +29,7 @@ from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
 from streamworker.worker.intake import Plan
+from streamworker.worker.watchdog import Watchdog
 
 LOOK_FOR_THE_END = timedelta(milliseconds=200)
 
@@ -48,6 +49,7 @@ class WorkerProcess:
         self.ready = asyncio.Event()
         """Set once every group is there and reading has begun."""
         self._stop_wanted = asyncio.Event()
+        self.watchdog = Watchdog(settings.grace, lambda: self.in_flight, self._log)
         self._hurried = False
         self._paused = False
 
@@ -61,12 +63,14 @@ class WorkerProcess:
         finally:
             await link.close()
             await self._app.close()
+            self.watchdog.leave()
         return self._exit_code()
 
     def drain(self, why: str) -> None:
         """Stop reading, finish what is in flight within the grace, release the rest."""
         if not self._stop_wanted.is_set():
             self._log.info("worker.draining", why=why, in_flight=self.in_flight, grace_s=self._settings.grace.total_seconds())
+            self.watchdog.watch()
             self._stop_wanted.set()
             for consumer in self._consumers:
                 consumer.drain(self._settings.grace)

@@ -31,13 +31,6 @@ FLOORS: list[set[str]] = [
 ]
 """The rooms from the ground up; a room imports itself and lower floors only. The package itself is the façade over `app`."""
 
-CIRCLES_WITH_A_REASON = {
-    (
-        "streamworker.cli",
-        "streamworker.cli.commands",
-    ): "the entry point registers the commands when it runs; they need its Typer object",
-}
-
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = ("delivery", "errors", "policies", "codecs", "streams.keys", "worker.lanes", "worker.pools", "worker.exits")
@@ -128,7 +121,7 @@ def test_imports_go_down_only() -> None:
 
 def test_imports_make_no_circle() -> None:
     """Neither between rooms nor inside one, imports for type checkers included."""
-    graph = {module: {name for name in _own_imports(module) if (module, name) not in CIRCLES_WITH_A_REASON} for module in modules()}
+    graph = {module: set(_own_imports(module)) for module in modules()}
 
     try:
         TopologicalSorter(graph).prepare()
@@ -138,8 +131,6 @@ def test_imports_make_no_circle() -> None:
 
 def test_every_exception_is_still_needed() -> None:
     """A list of exceptions must not outlive them."""
-    for module, name in CIRCLES_WITH_A_REASON:
-        assert name in imports(module)
     for module in MAY_SLEEP:
         assert "time" in imports(module)
 

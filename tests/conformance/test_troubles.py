@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 import redis.asyncio
@@ -380,6 +381,45 @@ async def test_a_lost_lease_interrupts_the_handler_and_settles_nothing(server, a
     assert [b"thief"] == [row["consumer"] for row in held]
     assert 0 == await aredis.exists("invoices")
     assert 0 == await retries_waiting(aredis)
+
+
+async def test_a_handler_that_cancels_its_own_task_loses_nothing(server, aredis):
+    """Its entry goes back when its lease has run out, counted as a crash; its place is free for others at once."""
+    app, ledger = an_app(lease=timedelta(milliseconds=500)), Ledger()
+
+    @app.handler("orders", concurrency=1)
+    async def charge(order: Order, ctx: Context) -> None:
+        await ledger.note((order.order_id, ctx.delivery.crashes))
+        if order.order_id == 1 and ctx.delivery.crashes == 0:
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+
+    await add(aredis, 1, 2)
+    async with working(app, server.url) as process:
+        await ledger.until_count(3)
+        await eventually(lambda: _holds(process, 0))
+
+    assert [(1, 0), (2, 0), (1, 1)] == ledger.seen
+
+
+async def test_malformed_entries_that_cannot_be_set_aside_do_not_fill_the_memory(server, aredis):
+    """Whatever waits to be settled takes room, also where no handler sees it: with an unwritable key, no more is held than fits."""
+    app = an_app()
+
+    @app.handler("orders", type="Known", concurrency=4)
+    async def charge(order: Order) -> None:
+        raise AssertionError("nothing here is for this handler")
+
+    await aredis.set("{orders}:parked:billing", "a string")
+    for number in range(50):
+        await aredis.xadd("orders", {"order_id": number, "_type": "Unknown"})
+    with structlog.testing.capture_logs() as lines:
+        async with working(app, server.url) as process:
+            await eventually(lambda: _has_logged(lines, "retry.failing"))
+            await asyncio.sleep(0)
+            held = process.in_flight
+
+    assert 4 == held
 
 
 async def test_a_damaged_envelope_is_set_aside_and_its_neighbours_are_handled(server, aredis):

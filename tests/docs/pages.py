@@ -47,7 +47,10 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ENTRY_ID = re.compile(r"\b1\d{12}-\d+\b")
 _VOLATILE = [
     (re.compile(r"(\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d([.,]\d+)?(Z|\+00:00)?"), "<moment>"),
-    (re.compile(r"(duration_ms|seconds|after_s|idle_ms|age_ms|pid|in_flight|time_since_delivered)(=|['\"]: )\d+(\.\d+)?"), r"\1=<n>"),
+    (
+        re.compile(r"(duration_ms|seconds|after_s|idle_ms|age_ms|pid|in_flight|time_since_delivered)(=|['\"]: )\d+(\.\d+)?"),
+        r"\1=<n>",
+    ),
     (re.compile(r"(?<=3\) \(integer\) )\d+"), "<ms>"),
     (re.compile(r"[\w.-]+-\d+-[0-9a-f]{6}\b"), "<consumer>"),
     (re.compile(r"(?<![\w.])\d+(\.\d+)?(ms|s|m|h|d)(\d+[smhd])?\b"), "<duration>"),
@@ -237,9 +240,13 @@ class Runner:
         programs = self._folder / ".bin"
         programs.mkdir()
         host, _, port = self._server.partition(":")
-        command = programs / "redis-cli"
-        command.write_text(f'#!/bin/sh\nexec {shutil.which("redis-cli")} -h {host} -p {port} "$@"\n')
-        command.chmod(0o755)
+        commands = {
+            "redis-cli": f"{shutil.which('redis-cli')} -h {host} -p {port}",
+            "streamworker": f"{sys.executable} -m streamworker",
+        }
+        for name, command in commands.items():
+            (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+            (programs / name).chmod(0o755)
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("STREAMWORKER_", "FORCE_", "REDIS"))}
         return plain | {
             "STREAMWORKER_REDIS_URL": url,
@@ -285,7 +292,7 @@ class Runner:
         """Compare, and remember which id of the page is which of this run; answers what the page should show."""
         actual = actual.replace(self._server, SHOWN_SERVER).strip("\n")
         if not self._same(step.expected, actual):
-            where = f"{self._page.path.relative_to(ROOT)}, line {block.line}: {step.source}"
+            where = f"{self._page.path.name}, line {block.line}: {step.source}"
             assert WRITE, f"{where}\n--- the page says\n{step.expected}\n--- the run says\n{actual}"
             return self._as_shown(actual)
         return step.expected

@@ -16,8 +16,8 @@ import typer
 from pydantic import SecretStr
 
 import streamworker
-from streamworker.cli import app as cli
-from streamworker.cli import commands
+from streamworker.cli import main
+from streamworker.cli.root import app as cli
 from streamworker.settings import PREFIX, Settings, format_duration
 from streamworker.streams.keys import keys_of
 from tests.docs.pages import DOCS, ROOT, WRITE
@@ -144,7 +144,7 @@ def test_every_event_is_explained_and_every_explained_one_exists():
 
 def all_commands() -> list[tuple[str, Any]]:
     """Every command with its full name."""
-    assert commands.__all__
+    assert main.__all__
     root = typer.main.get_command(cli)
     found: list[tuple[str, Any]] = []
     waiting: list[tuple[str, Any]] = [("streamworker", root)]

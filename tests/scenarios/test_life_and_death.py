@@ -245,3 +245,14 @@ def test_wrong_options_are_a_sentence_and_exit_code_2(valkey, tmp_path, argument
         assert 2 == code
         assert repair in said
         assert "Traceback" not in said
+
+
+def test_a_drain_without_a_signal_is_forced_to_its_end_too(server, redis_client, tmp_path):
+    """A handler that swallows its cancellation cannot outlive --max-runtime either."""
+    add(redis_client, 1, stream="stubborn")
+    with a_fleet(server.url, tmp_path) as fleet:
+        worker = fleet.start("--grace", "0s", "--max-runtime", "500ms")
+        code = worker.wait(30)
+
+        assert 4 == code
+        assert fleet.has_logged(worker, "worker.ended_hard")

@@ -1,0 +1,14 @@
+"""The entry point of the `streamworker` command."""
+
+from __future__ import annotations
+
+# Importing a module of commands registers them.
+from streamworker.cli import dead_letter_commands, demo_command, entry_commands, worker_commands
+from streamworker.cli.root import app
+
+__all__ = ["dead_letter_commands", "demo_command", "entry_commands", "main", "worker_commands"]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
