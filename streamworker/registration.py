@@ -49,7 +49,9 @@ def check_beside(handler: Handler, others: Iterable[Handler]) -> None:
             raise SetupError(f"two handlers are called {handler.name!r}: rename one, or give it name=")
         for stream, twin in product(handler.streams, other.streams):
             if stream != twin and tag(stream) == tag(twin) and handler.group == other.group:
-                raise SetupError(f"streams {twin!r} and {stream!r} would share all their keys in group {handler.group!r}: rename one")
+                raise SetupError(
+                    f"streams {twin!r} and {stream!r} would share all their keys in group {handler.group!r}: rename one"
+                )
         shared = set(other.streams) & set(handler.streams)
         if not shared or other.group != handler.group:
             continue

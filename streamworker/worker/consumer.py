@@ -74,11 +74,14 @@ class Consumer:
     async def _leave(self, delivery: Delivery, lane: str | None) -> None:
         """Give the place to the next delivery, or to the reader; a thread that overran its time keeps it until it ends."""
         await self._executor.vacated(delivery)
+        self._free_place(delivery, lane)
+        if lane is not None:
+            self._settled()
+
+    def _free_place(self, delivery: Delivery, lane: str | None) -> None:
         pool_with_room = self._intake.leave(delivery, lane)
         if pool_with_room is not None:
             self._reader.room_opened(pool_with_room)
-        if lane is not None:
-            self._settled()
 
     def _policies(self, handler: Handler | None) -> tuple[Any, Any]:
         source = self._plan if handler is None else handler
@@ -168,15 +171,13 @@ class Consumer:
         self._trips[task] = delivery.lease
         task.add_done_callback(lambda ended: self._trip_ended(ended, delivery, handler, foregone))
 
-    def _trip_ended(
-        self, task: asyncio.Task[None], delivery: Delivery, handler: Handler | None, foregone: Outcome | None
-    ) -> None:
+    def _trip_ended(self, task: asyncio.Task[None], delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
         del self._trips[task]
         if task.cancelled():
             # Its handler has cancelled its own task. Nobody settles the entry now, so nobody here may keep its lease or its place.
             self._log.error("delivery.cancelled", stream=delivery.stream, entry_id=delivery.id)
             self._leases.drop(delivery.lease)
-            self._intake.leave(delivery, None if handler is None or foregone is not None else handler.name)
+            self._free_place(delivery, None if handler is None or foregone is not None else handler.name)
 
     def _lease_lost(self, lease: Lease) -> None:
         """Called in the keeper's thread."""
