@@ -50,7 +50,8 @@ class Lease:
     """How long a pending entry is ours: the stream it is pending in, and the fencing token (consumer name, delivery count).
 
     `renewed_at` is the monotonic second at which the last good renewal (or the read) was *sent*: the server's clock for this lease
-    started no earlier. `lost` turns true once, when somebody else owns the entry or the lease ran out unrenewed.
+    started no earlier. `of_retry` says that the entry lies in a retry stream, from which it goes when it is settled. `lost` turns true
+    once, when somebody else owns the entry or the lease ran out unrenewed.
     """
 
     key: str
@@ -58,6 +59,7 @@ class Lease:
     consumer: str
     count: int
     renewed_at: float
+    of_retry: bool = False
     lost: bool = False
 
 

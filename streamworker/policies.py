@@ -31,7 +31,7 @@ from streamworker.delivery import (
 from streamworker.errors import Reject, Retry, SetupError, Snooze
 
 MAX_MISROUTES = 10
-"""How often an entry without a handler here waits for a newer worker before it is set aside: about six minutes in all."""
+"""How often an entry without a handler here waits for a newer worker before it is set aside: about five minutes in all."""
 
 LONGEST_DELAY = timedelta(days=365)
 """Nothing waits longer; it also keeps a user's own backoff function from overflowing the server's clock."""

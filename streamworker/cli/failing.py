@@ -19,14 +19,17 @@ def sentences_for_errors(repair: str = "") -> Iterator[None]:
     except SetupError as error:
         _fail(str(error), ExitCode.USAGE)
     except (Unreachable, ConnectionLost) as error:
-        _fail(f"{error}{repair}", ExitCode.UNREACHABLE)
+        _fail(f"{str(error).removesuffix('.')}{repair}", ExitCode.UNREACHABLE)
     except StreamWorkerError as error:
         _fail(str(error), ExitCode.FAILURE)
 
 
 def _fail(sentence: str, code: ExitCode) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
     from streamworker.cli.printing import printable
 
     harmless = "\n".join(map(printable, sentence.split("\n")))  # a server's error may quote what somebody has stored there
-    typer.secho(f"Error: {harmless}", err=True, fg=typer.colors.RED)
+    Console(stderr=True, soft_wrap=True).print(Text(f"Error: {harmless}", style="red"))
     raise typer.Exit(int(code))

@@ -25,8 +25,9 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One step of a scan: where to go on (`None`: the end), what was taken, and the ids that were trimmed while pending."""
+    """One step of a scan of `key`: where to go on (`None`: the end), what was taken, and the ids that were trimmed while pending."""
 
+    key: str
     following: str | None
     taken: list[Taken]
     trimmed: list[str]
@@ -93,7 +94,7 @@ async def client_id(link: Link) -> int:
 
 def _page(key: str, following: str | None, entries: list[Any], trimmed: list[bytes]) -> Page:
     taken = [Taken(key, _entry(raw), int(raw[2])) for raw in entries]
-    return Page(following, taken, [entry_id.decode() for entry_id in trimmed])
+    return Page(key, following, taken, [entry_id.decode() for entry_id in trimmed])
 
 
 def _entry(raw: list[Any]) -> Entry:

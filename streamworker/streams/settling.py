@@ -1,4 +1,4 @@
-"""How entries cease to be ours: one atomic step for each verdict. Every step but the plain ack is fenced by owner and delivery count."""
+"""How entries cease to be ours: one atomic step for each verdict. Every step but the plain ack is fenced: see `scripts/fence.lua`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ class Promotion:
     next_due_ms: int | None
 
 
-async def ack(link: Link, group: str, keys: GroupKeys, key: str, entry_ids: Sequence[str]) -> int:
-    """Acknowledge entries; those of the retry stream are removed too. Answers how many were still pending."""
-    if key == keys.retry:
+async def ack(link: Link, group: str, leases: Sequence[Lease]) -> int:
+    """Acknowledge entries of one stream; those of a retry stream are removed too. Answers how many were still pending."""
+    key, entry_ids = leases[0].key, [lease.entry_id for lease in leases]
+    if leases[0].of_retry:
         return int(await script("settle_ack").run(link, [key], [group, *entry_ids]))
     return int(await link.call("XACK", key, group, *entry_ids))
 
 
-async def commit(link: Link, group: str, keys: GroupKeys, lease: Lease, publishes: Sequence[Outgoing]) -> bool:
-    """Acknowledge and publish together; false when the entry is not ours any more, and then nothing was published."""
-    arguments = _fence(group, keys, lease)
+async def commit(link: Link, group: str, lease: Lease, publishes: Sequence[Outgoing]) -> bool:
+    """Acknowledge and publish together; false when somebody else has settled the entry, and then nothing was published."""
+    arguments = _fence(group, lease)
     for outgoing in publishes:
         trim = "" if outgoing.max_length is None else outgoing.max_length
         arguments += [trim, len(outgoing.fields), *outgoing.fields]
@@ -41,19 +42,19 @@ async def retry_later(
     link: Link, group: str, keys: GroupKeys, lease: Lease, *, delay_ms: int, original_id: str, envelope: bytes
 ) -> bool:
     """Park the entry until it is due; false when it is not ours any more."""
-    arguments = [*_fence(group, keys, lease), delay_ms, original_id, envelope]
+    arguments = [*_fence(group, lease), delay_ms, original_id, envelope]
     return bool(await script("settle_retry").run(link, [lease.key, keys.parked, keys.due], arguments))
 
 
 async def release(link: Link, group: str, keys: GroupKeys, lease: Lease, *, envelope: bytes) -> bool:
     """Give the entry to whoever reads next; false when it is not ours any more."""
-    arguments = [*_fence(group, keys, lease), envelope]
+    arguments = [*_fence(group, lease), envelope]
     return bool(await script("settle_release").run(link, [lease.key, keys.retry], arguments))
 
 
 async def dead_letter(link: Link, group: str, keys: GroupKeys, lease: Lease, *, fields: Fields, keep_last: int | None) -> bool:
     """Write the dead letter and acknowledge; false when the entry is not ours any more."""
-    arguments = [*_fence(group, keys, lease), "" if keep_last is None else keep_last, *fields]
+    arguments = [*_fence(group, lease), "" if keep_last is None else keep_last, *fields]
     return bool(await script("settle_dead_letter").run(link, [lease.key, keys.dead_letters], arguments))
 
 
@@ -63,13 +64,18 @@ async def promote(link: Link, keys: GroupKeys, *, limit: int) -> Promotion:
     return Promotion(moved, hollow, None if wait < 0 else wait)
 
 
-async def renew(link: Link, key: str, group: str, consumer: str, tokens: Sequence[tuple[str, int]]) -> set[str]:
-    """Renew the leases of entries by id and delivery count; answers the ids that are not ours any more."""
-    flat = [value for token in tokens for value in token]
-    lost = await script("renew").run(link, [key], [group, consumer, *flat])
+async def renew(link: Link, group: str, leases: Sequence[Lease]) -> set[str]:
+    """Renew leases of one stream and consumer; answers the ids of the entries that are not ours any more."""
+    lost = await script("renew").run(link, [leases[0].key], renewal(group, leases))
     return {raw.decode() for raw in lost}
 
 
-def _fence(group: str, keys: GroupKeys, lease: Lease) -> list[Argument]:
+def renewal(group: str, leases: Sequence[Lease]) -> list[Argument]:
+    """The arguments with which leases of one stream and consumer are renewed."""
+    tokens = [value for lease in leases for value in (lease.entry_id, lease.count)]
+    return [group, leases[0].consumer, int(leases[0].of_retry), *tokens]
+
+
+def _fence(group: str, lease: Lease) -> list[Argument]:
     """What every fenced script starts with; entries of the retry stream are removed when they are settled."""
-    return [group, lease.consumer, lease.entry_id, lease.count, int(lease.key == keys.retry)]
+    return [group, lease.consumer, lease.entry_id, lease.count, int(lease.of_retry)]

@@ -121,10 +121,10 @@ class Arrival:
 
 def receive(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Arrival:
     """The delivery of an entry that was read with a command sent at `sent_at` (monotonic seconds)."""
-    lease = Lease(taken.key, taken.entry.id, consumer, taken.count, sent_at)
+    lease = lease_of(taken, binding, consumer, sent_at)
     entry_id, history, fields = taken.entry.id, History(), taken.entry.fields
     damage = None
-    if taken.key == binding.keys.retry:
+    if lease.of_retry:
         try:
             entry_id, history, fields = unpack(_enveloped(fields))
         except DecodeError as error:
@@ -143,6 +143,11 @@ def receive(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Ar
         lease=lease,
     )
     return Arrival(delivery, damage)
+
+
+def lease_of(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Lease:
+    """The lease of an entry that was taken with a command sent at `sent_at`."""
+    return Lease(taken.key, taken.entry.id, consumer, taken.count, sent_at, of_retry=taken.key == binding.keys.retry)
 
 
 def order_of(entry_id: str) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from streamworker.worker.reader import Reader
 from streamworker.worker.reclaimer import Reclaimer
 from streamworker.worker.settlement import Settlement
 
-LAST_WORDS = timedelta(seconds=3)
+LAST_WORDS = timedelta(seconds=1)
 """How long a drain, once its grace is over, may take to release what it interrupted."""
 
 

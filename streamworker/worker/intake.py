@@ -17,7 +17,7 @@ from streamworker.streams import reading, settling
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.reading import Page, Taken
 from streamworker.streams.wire import Link
-from streamworker.worker.bindings import Binding, receive
+from streamworker.worker.bindings import Binding, lease_of, receive
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.pools import Pool
 
@@ -75,15 +75,17 @@ class Intake:
 
     async def accept_page(self, page: Page, sent_at: float) -> None:
         """Take in one page of a sweep, and say what it tells."""
-        if page.trimmed:
+        trimmed = [entry_id for entry_id in page.trimmed if self._leases.find(page.key, entry_id) is None]
+        if trimmed:
             self._log.error(
-                "entries.lost_to_trimming",
-                entries=len(page.trimmed),
-                first=page.trimmed[0],
-                why="they were removed from the stream while they were pending: trim later, or not at all",
+                "entries.trimmed_while_pending",
+                stream=page.key,
+                entries=len(trimmed),
+                first=trimmed[0],
+                why="a worker that runs one of them still finishes it; what a dead worker held is lost: trim later, or not at all",
             )
         if page.taken:
-            self._log.info("entries.reclaimed", stream=page.taken[0].key, entries=len(page.taken))
+            self._log.info("entries.reclaimed", stream=page.key, entries=len(page.taken))
         await self.accept(page.taken, sent_at)
 
     async def reconcile(self) -> None:
@@ -164,7 +166,7 @@ class Intake:
         sent_at = monotonic()
         kept: list[Taken] = []
         for key, ones in by_key.items():
-            tokens = [(one.entry.id, one.count) for one in ones]
-            lost = await settling.renew(self._link, key, self._plan.group, self._plan.consumer, tokens)
+            leases = [lease_of(one, self._binding_of[key], self._plan.consumer, sent_at) for one in ones]
+            lost = await settling.renew(self._link, self._plan.group, leases)
             kept += [one for one in ones if one.entry.id not in lost]
         return kept, sent_at

@@ -18,6 +18,7 @@ from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.scripts import BlockingLink, script
+from streamworker.streams.settling import renewal
 
 BATCH = 500
 """Leases per renewal: one script of this size takes the server a few milliseconds."""
@@ -106,11 +107,8 @@ class LeaseKeeper:
 
     def _renew(self, key: str, leases: list[Lease]) -> None:
         sent_at = monotonic()
-        arguments = [self._group, leases[0].consumer]
-        for lease in leases:
-            arguments += [lease.entry_id, str(lease.count)]
         try:
-            lost = {raw.decode() for raw in self._link.run(script("renew"), [key], arguments)}
+            lost = {raw.decode() for raw in self._link.run(script("renew"), [key], renewal(self._group, leases))}
         except (ConnectionLost, ServerError) as error:
             self._trouble.strikes(str(error))
             return

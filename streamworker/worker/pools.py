@@ -23,10 +23,14 @@ class Pool:
         """How many more deliveries could start soon."""
         return self.lanes.room
 
-    @property
-    def ready_keys(self) -> tuple[str, ...]:
-        """The streams to read, what waits longest first: all retry streams, then the streams themselves."""
+    def ready_keys(self, turn: int = 0) -> tuple[str, ...]:
+        """The streams to read: all retry streams, because what is in them has waited longest, then the streams themselves.
+
+        Each turn another one comes first, so that a flood on one stream takes no room for good from the others.
+        """
         ready = [binding.keys for binding in self.bindings if binding.ready]
+        first = turn % len(ready) if ready else 0
+        ready = ready[first:] + ready[:first]
         return (*(keys.retry for keys in ready), *(keys.stream for keys in ready))
 
 

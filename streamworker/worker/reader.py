@@ -39,6 +39,7 @@ class Reader:
         self._intake = intake
         self._trouble = Trouble(log, "reading")
         self._in_doubt = False
+        self._turns = 0
         self._stopping = False
         self._paused = False
         self._awake = asyncio.Event()
@@ -128,11 +129,12 @@ class Reader:
         if self._in_doubt:
             self._in_doubt = False
             await self._intake.reconcile()
-        pools = [pool for pool in self._pools if pool.room > 0 and pool.ready_keys] if not self._paused else []
+        pools = [pool for pool in self._pools if pool.room > 0 and pool.ready_keys()] if not self._paused else []
         if not pools:
             await self._sleep(BLOCK_MS / 1000)
             return
-        rooms = [Room(pool.ready_keys, pool.room) for pool in pools]
+        self._turns += 1
+        rooms = [Room(pool.ready_keys(self._turns), pool.room) for pool in pools]
         sent_at = monotonic()
         taken, refused = await reading.fill(self._link, self._group, self._consumer, rooms)
         await self._intake.accept(taken, sent_at)
@@ -143,9 +145,9 @@ class Reader:
 
     async def _park(self, pools: Sequence[Pool]) -> None:
         """Nothing is there: wait for the first entry of any stream that has room."""
-        keys = [key for pool in pools for key in pool.ready_keys]
+        keys = [key for pool in pools for key in pool.ready_keys()]
         # A blocked read is answered with what the first stream gets, so a small count suffices; a surplus is given back.
-        count = max(1, min(pool.room // len(pool.ready_keys) for pool in pools))
+        count = max(1, min(pool.room // len(pool.ready_keys()) for pool in pools))
         self._parked_on = frozenset(pools)
         sent_at = monotonic()
         try:

@@ -44,7 +44,7 @@ class Settlement:
         self._leases = leases
         self._log = log
         self._parked = parked
-        self._troubles = {step: Trouble(log, step) for step in ("ack", "commit", "retry", "release", "dead_letter")}
+        self._troubles: dict[tuple[str, str], Trouble] = {}
         self._acks: list[Delivery] = []
         self._acks_wanted = asyncio.Event()
         self._acks_done = asyncio.Condition()
@@ -57,10 +57,8 @@ class Settlement:
             case Ack(publishes=()):
                 await self._gather(delivery)
             case Ack(publishes):
-                keys = self._keys[delivery.stream]
-                await self._step(
-                    "commit", delivery, lambda: settling.commit(self._link, delivery.group, keys, delivery.lease, publishes)
-                )
+                group, lease = delivery.group, delivery.lease
+                await self._step("commit", delivery, lambda: settling.commit(self._link, group, lease, publishes))
             case RetryLater():
                 await self._retry_later(delivery, verdict)
             case Release():
@@ -107,29 +105,31 @@ class Settlement:
 
     async def _send_acks(self, batch: list[Delivery]) -> list[Delivery]:
         """Acknowledge; answers what the server did not take."""
-        by_key: dict[tuple[str, str], list[Delivery]] = defaultdict(list)
+        by_key: dict[str, list[Delivery]] = defaultdict(list)
         for delivery in batch:
-            by_key[delivery.stream, delivery.lease.key].append(delivery)
+            by_key[delivery.lease.key].append(delivery)
         chunks = [
-            (stream, key, deliveries[start : start + ACKS_PER_COMMAND])
-            for (stream, key), deliveries in by_key.items()
+            deliveries[start : start + ACKS_PER_COMMAND]
+            for deliveries in by_key.values()
             for start in range(0, len(deliveries), ACKS_PER_COMMAND)
         ]
-        refused = await asyncio.gather(*(self._send_chunk(*chunk) for chunk in chunks))
+        refused = await asyncio.gather(*(self._send_chunk(chunk) for chunk in chunks))
         return [delivery for chunk in refused for delivery in chunk]
 
-    async def _send_chunk(self, stream: str, key: str, deliveries: list[Delivery]) -> list[Delivery]:
-        entry_ids = [delivery.lease.entry_id for delivery in deliveries]
+    async def _send_chunk(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Acknowledge entries of one stream."""
+        stream, group = deliveries[0].stream, deliveries[0].group
+        trouble = self._trouble("ack", stream)
         try:
-            acked = await settling.ack(self._link, deliveries[0].group, self._keys[stream], key, entry_ids)
+            acked = await settling.ack(self._link, group, [delivery.lease for delivery in deliveries])
         except (ConnectionLost, ServerError) as error:
-            self._troubles["ack"].strikes(_sentence(error), stream=stream)
+            trouble.strikes(_sentence(error))
             return deliveries
-        self._troubles["ack"].is_over()
+        trouble.is_over()
         for delivery in deliveries:
             self._leases.drop(delivery.lease)
         if acked < len(deliveries):
-            # Acked before with its reply lost, or finished by another worker after our lease was lost.
+            # Acked before with its reply lost, finished by another worker after our lease was lost, or trimmed away meanwhile.
             self._log.warning("ack.not_pending", stream=stream, entries=len(deliveries) - acked)
         return []
 
@@ -189,16 +189,22 @@ class Settlement:
             try:
                 ours = await step()
             except (ConnectionLost, ServerError) as error:
-                self._troubles[name].strikes(_sentence(error), stream=delivery.stream)
+                self._trouble(name, delivery.stream).strikes(_sentence(error))
                 await self._pause(pauses.next())
                 continue
-            self._troubles[name].is_over()
+            self._trouble(name, delivery.stream).is_over()
             self._leases.drop(delivery.lease)
             if not ours:
                 # The same step went through before and its reply was lost, or another worker has the entry by now.
                 self._log.warning(f"{name}.not_pending", stream=delivery.stream, entry_id=delivery.id)
             return ours
         return False
+
+    def _trouble(self, step: str, stream: str) -> Trouble:
+        """Each step on each stream has its own: where one goes well, another may still fail."""
+        if (step, stream) not in self._troubles:
+            self._troubles[step, stream] = Trouble(self._log, step, stream=stream)
+        return self._troubles[step, stream]
 
     def _forgotten(self, delivery: Delivery) -> bool:
         """Whether there is no use in trying again; the entry stays pending for whoever reclaims it."""

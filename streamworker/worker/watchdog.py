@@ -15,8 +15,8 @@ from typing import Any
 from streamworker.worker.consumer import LAST_WORDS
 from streamworker.worker.exits import ExitCode
 
-MARGIN = 3 * LAST_WORDS + timedelta(seconds=2)
-"""What an orderly end may take beyond the grace."""
+MARGIN = 3 * LAST_WORDS + timedelta(seconds=1)
+"""What an orderly end may take beyond the grace; with the default grace the process is gone within the 30 s that Kubernetes gives."""
 
 
 class Watchdog:

@@ -116,8 +116,9 @@ def _endings(node: ast.AST) -> Iterator[str]:
 
 
 def _troubles(node: ast.AST, path: Path) -> Iterator[str]:
-    if isinstance(node, ast.DictComp) and isinstance(node.value, ast.Call) and _is_trouble(node.value):
-        yield from ast.literal_eval(node.generators[0].iter)
+    called = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else None
+    if isinstance(node, ast.Call) and called in ("_trouble", "_step") and isinstance(node.args[0], ast.Constant):
+        yield str(node.args[0].value)
     elif isinstance(node, ast.Call) and _is_trouble(node) and isinstance(node.args[1], ast.Constant):
         yield str(node.args[1].value)
     elif isinstance(node, ast.Call) and _is_trouble(node):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -105,12 +106,15 @@ def test_an_idle_worker_told_to_stop_is_gone_within_a_second(server, redis_clien
     with a_fleet(server.url, tmp_path) as fleet:
         worker = fleet.start()
         wait_until(lambda: redis_client.info("clients")["blocked_clients"] == 1)
-        began = time.monotonic()
         worker.send_signal(signal.SIGTERM)
         code = worker.wait(10)
+        draining, stopped = (
+            next(line["timestamp"] for line in fleet.log_of(worker) if line["event"] == event)
+            for event in ("worker.draining", "worker.stopped")
+        )
 
         assert 0 == code
-        assert time.monotonic() - began < 1
+        assert datetime.fromisoformat(stopped) - datetime.fromisoformat(draining) < timedelta(seconds=1)
         assert [] == redis_client.xinfo_consumers("orders", "billing")
 
 

@@ -58,7 +58,7 @@ def test_all_retry_streams_are_read_before_any_stream() -> None:
     """What waits longest goes first."""
     [pool] = pools_of([_binding("orders", "a"), _binding("clicks", "a")], LIMITS)
 
-    assert ("{orders}:retry:billing", "{clicks}:retry:billing", "orders", "clicks") == pool.ready_keys
+    assert ("{orders}:retry:billing", "{clicks}:retry:billing", "orders", "clicks") == pool.ready_keys()
 
 
 def test_a_stream_that_is_not_ready_is_not_read() -> None:
@@ -67,7 +67,7 @@ def test_a_stream_that_is_not_ready_is_not_read() -> None:
     troubled.ready = False
     [pool] = pools_of([troubled, _binding("clicks", "a")], LIMITS)
 
-    assert ("{clicks}:retry:billing", "clicks") == pool.ready_keys
+    assert ("{clicks}:retry:billing", "clicks") == pool.ready_keys()
 
 
 @given(st.lists(st.sets(st.sampled_from(NAMES), min_size=1), min_size=1, max_size=6))

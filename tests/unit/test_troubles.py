@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from streamworker.observe.troubles import REMINDER, Trouble
+from streamworker.observe.troubles import CALM, REMINDER, Trouble
 from tests.factories import Clock, Recorder
 
 
@@ -83,15 +83,28 @@ def test_what_never_went_wrong_has_no_end(trouble: Trouble, log: Recorder) -> No
     assert [] == log.lines
 
 
-def test_a_trouble_that_comes_back_begins_anew(trouble: Trouble, log: Recorder) -> None:
+def test_a_trouble_that_comes_back_after_a_calm_begins_anew(trouble: Trouble, log: Recorder, clock: Clock) -> None:
     """It is said at once, and counted from one."""
     trouble.strikes("no connection")
     trouble.strikes("no connection")
     trouble.is_over()
+    clock.advance(CALM)
     trouble.strikes("no connection")
 
     assert ["reading.failing", "reading.recovered", "reading.failing"] == log.events
     assert 1 == log.lines[-1][2]["failures"]
+
+
+def test_a_trouble_that_comes_and_goes_is_not_said_each_time(trouble: Trouble, log: Recorder, clock: Clock) -> None:
+    """One step that fails between others that go well would flood the log otherwise; the reminder comes all the same."""
+    for _ in range(100):
+        trouble.strikes("no room")
+        clock.advance(timedelta(milliseconds=10))
+        trouble.is_over()
+    clock.advance(REMINDER - timedelta(seconds=1))
+    trouble.strikes("no room")
+
+    assert ["reading.failing", "reading.recovered", "reading.failing"] == log.events
 
 
 def test_it_is_known_whether_it_lasts(trouble: Trouble) -> None:

@@ -20,6 +20,8 @@ from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import translate
 from streamworker.streams.wire import Argument, Link, Reply
 
+FENCED = frozenset({"settle_commit", "settle_retry", "settle_release", "settle_dead_letter"})
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -72,6 +74,7 @@ class BlockingLink:
 
 @cache
 def script(name: str) -> Script:
-    """The script `name`.lua of this package."""
-    source = files(__name__).joinpath(f"{name}.lua").read_bytes()
+    """The script `name`.lua of this package, with the fence in front where it is one of `FENCED`."""
+    parts = ("fence", name) if name in FENCED else (name,)
+    source = b"\n".join(files(__name__).joinpath(f"{part}.lua").read_bytes() for part in parts)
     return Script(source, sha1(source, usedforsecurity=False).hexdigest())

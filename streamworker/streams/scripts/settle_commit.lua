@@ -1,11 +1,8 @@
--- Acknowledge an entry and publish what its handler gathered, together or not at all.
--- KEYS: the stream it is pending in, then one target stream for each publish.
--- ARGV: group, consumer, entry id, delivery count, 1 to remove the entry, then for each publish: max length ('' for none),
---       number of values, values …
--- Answers 1, or 0 when the entry is not ours any more (then nothing was published).
-local source, group, consumer, id, count = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local pending = redis.call('XPENDING', source, group, id, id, 1, consumer)
-if not (pending[1] and pending[1][4] == count) then return 0 end
+-- Acknowledge an entry and publish what its handler gathered, together or not at all. Whoever finishes first commits.
+-- KEYS: the fence's, then one target stream for each publish.
+-- ARGV: the fence's, then for each publish: max length ('' for none), number of values, values …
+-- Answers 1, or 0 when the entry was settled by somebody else (then nothing was published).
+if not unsettled() then return 0 end
 
 -- A script's error does not undo what it wrote before, so every target is looked at before the first write.
 for position = 2, #KEYS do
@@ -28,6 +25,5 @@ for position = 2, #KEYS do
   at = at + 2 + size
 end
 
-redis.call('XACK', source, group, id)
-if ARGV[5] == '1' then redis.call('XDEL', source, id) end
+acknowledge()
 return 1

@@ -10,7 +10,7 @@ import redis.asyncio
 import structlog
 from pydantic import BaseModel
 
-from streamworker import Context
+from streamworker import Context, Reject
 from tests.harness import Ledger, an_app, dead_letters, pending, retries_waiting, run_burst, working
 from tests.waiting import eventually
 
@@ -313,7 +313,7 @@ async def test_an_entry_trimmed_while_it_was_pending_is_reported(server, aredis)
 
     with structlog.testing.capture_logs() as lines:
         async with working(taking(ledger), server.url):
-            await eventually(lambda: _has_logged(lines, "entries.lost_to_trimming"))
+            await eventually(lambda: _has_logged(lines, "entries.trimmed_while_pending"))
             await eventually(lambda: _none_pending(aredis))
 
     assert [] == ledger.seen
@@ -334,6 +334,65 @@ async def test_an_entry_trimmed_while_its_retry_waits_is_still_handled(server, a
     await run_burst(app, server.url)
 
     assert [1, 2] == ledger.seen
+
+
+@pytest.mark.parametrize("ending", ["success", "failure", "rejection", "publish", "drain"])
+async def test_an_entry_trimmed_while_its_handler_runs_is_still_settled(server, aredis, ending):
+    """The server drops it from the pending list at the next renewal or sweep; the worker has it in memory, and nobody else can."""
+    app, ledger, gate = an_app(lease=timedelta(milliseconds=600)), Ledger(), asyncio.Event()
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        await ledger.note(ctx.delivery.attempt)
+        if ctx.delivery.attempt == 1:
+            await gate.wait()
+            match ending:
+                case "failure":
+                    raise ValueError
+                case "rejection":
+                    raise Reject("no")
+                case "publish":
+                    await ctx.publish("invoices", {"order_id": 1})
+                case "drain":
+                    await asyncio.Event().wait()
+
+    await add(aredis, 1)
+    with structlog.testing.capture_logs() as lines:
+        async with working(app, server.url) as process:
+            await ledger.until_count(1)
+            await aredis.xtrim("orders", maxlen=0)
+            await eventually(lambda: _none_pending(aredis))
+            await asyncio.to_thread(process._consumers[0]._leases._renew_all)
+            gate.set()
+            if ending != "drain":
+                await eventually(lambda: _holds(process, 0))
+            if ending == "failure":
+                await ledger.until_count(2)
+
+    assert [1, 2] == ledger.seen if ending == "failure" else [1] == ledger.seen
+    assert not [line for line in lines if line["event"] in ("lease.lost", "delivery.abandoned")]
+    assert int(ending == "rejection") == await aredis.xlen("{orders}:dlq:billing")
+    assert int(ending == "publish") == await aredis.xlen("invoices")
+    assert int(ending == "drain") == await aredis.xlen("{orders}:retry:billing")
+
+
+async def test_a_flood_on_one_stream_does_not_hold_up_another_one_of_the_same_handler(server, aredis):
+    """They take turns: the one entry of `returns` is handled among the first of a thousand others."""
+    app, seen = an_app(), []
+
+    @app.handler("orders", "returns", concurrency=2)
+    async def any_of_them(order: Order, ctx: Context) -> None:
+        seen.append(ctx.delivery.stream)
+
+    async with aredis.pipeline(transaction=False) as pipe:
+        for number in range(1000):
+            pipe.xadd("orders", {"order_id": number})
+        await pipe.execute()
+    await add(aredis, 1, stream="returns")
+    await run_burst(app, server.url)
+
+    assert 1001 == len(seen)
+    assert seen.index("returns") < 20
 
 
 async def test_entries_under_our_name_that_we_never_saw_are_found_again(server, aredis):
