@@ -6,7 +6,6 @@ Nothing is ever sent twice here. A caller that is cancelled leaves its reply to 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -96,7 +95,7 @@ class Wire:
     async def _read(self) -> None:
         while self.broken is None:
             try:
-                reply = await self._connection.read_response(disable_decoding=True, timeout=math.inf)
+                reply = await self._connection.read_response(disable_decoding=True)
             except ResponseError as error:
                 self._answer(translate(error))
             except (RedisError, OSError) as error:
