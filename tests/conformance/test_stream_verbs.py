@@ -1,0 +1,190 @@
+"""The typed verbs of `streams/`, one by one: what each step does, and what it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from streamworker.delivery import Lease, Outgoing
+from streamworker.embedded import EmbeddedServer
+from streamworker.errors import ServerError
+from streamworker.streams import groups, inspecting, publishing, reading, settling
+from streamworker.streams.connections import Endpoint
+from streamworker.streams.keys import keys_of
+from streamworker.streams.reading import Room
+from streamworker.streams.wire import Link
+
+KEYS = keys_of("orders", "billing")
+
+
+@pytest.fixture
+async def link(server: EmbeddedServer) -> AsyncIterator[Link]:
+    connection = Link(Endpoint(server.url))
+    for key in (KEYS.stream, KEYS.retry):
+        await groups.create(connection, key, "billing", "0")
+    yield connection
+    await connection.close()
+
+
+async def take(link: Link, *notes: str) -> list[Lease]:
+    """Add an entry for each note and read them all; answers their leases."""
+    for note in notes:
+        await publishing.add(link, Outgoing("orders", [b"note", note.encode()]))
+    taken, _ = await reading.fill(link, "billing", "me", [Room(("orders",), len(notes))])
+    return [Lease(one.key, one.entry.id, "me", one.count, 0.0) for one in taken]
+
+
+async def pending_ids(link: Link) -> list[str]:
+    return [row.id for row in await inspecting.pending(link, "orders", "billing", count=100)]
+
+
+async def test_a_group_is_made_once(link: Link) -> None:
+    """Making it again says so, and is no error."""
+    assert await groups.create(link, "clicks", "counts", "0")
+    assert not await groups.create(link, "clicks", "counts", "0")
+
+
+async def test_a_missing_stream_has_no_groups(link: Link) -> None:
+    """It is no error either."""
+    assert [] == await groups.describe(link, "nowhere")
+    assert await groups.find(link, "nowhere", "billing") is None
+
+
+async def test_filling_stays_within_the_room_and_reads_the_first_stream_first(link: Link) -> None:
+    """Two streams share a room of three: what is in the first comes first, and no more than three come."""
+    for stream, count in ((KEYS.retry, 2), ("orders", 5)):
+        await publishing.add_many(link, [Outgoing(stream, [b"n", b"%d" % number]) for number in range(count)])
+
+    taken, refused = await reading.fill(link, "billing", "me", [Room((KEYS.retry, "orders"), 3)])
+
+    assert [KEYS.retry, KEYS.retry, "orders"] == [one.key for one in taken]
+    assert {} == refused
+
+
+async def test_an_error_of_one_stream_hides_nothing_of_another(link: Link) -> None:
+    """A stream without the group is reported beside what the others gave."""
+    await publishing.add(link, Outgoing("orders", [b"n", b"1"]))
+
+    taken, refused = await reading.fill(link, "billing", "me", [Room(("orders", "nowhere"), 5)])
+
+    assert ["orders"] == [one.key for one in taken]
+    assert ["nowhere"] == list(refused)
+    assert "NOGROUP" in refused["nowhere"]
+
+
+async def test_a_retry_waits_with_its_envelope_and_comes_back_when_it_is_due(link: Link) -> None:
+    """Parked: off the pending list. Promoted: in the retry stream, and nothing is left of it elsewhere."""
+    [lease] = await take(link, "a")
+
+    ours = await settling.retry_later(
+        link, "billing", KEYS, lease, delay_ms=0, original_id=lease.entry_id, envelope=b"the envelope"
+    )
+    waiting = await inspecting.waiting(link, KEYS.due)
+    promotion = await settling.promote(link, KEYS, limit=10)
+    [entry] = await inspecting.entries(link, KEYS.retry)
+
+    assert ours
+    assert 1 == waiting
+    assert [] == await pending_ids(link)
+    assert (1, 0, None) == (promotion.moved, promotion.hollow, promotion.next_due_ms)
+    assert [b"delivery", b"the envelope"] == entry.fields
+    assert 0 == await inspecting.waiting(link, KEYS.due)
+
+
+async def test_what_is_not_due_yet_is_not_promoted_and_its_time_is_told(link: Link) -> None:
+    """So that nobody asks again before."""
+    [lease] = await take(link, "a")
+    await settling.retry_later(link, "billing", KEYS, lease, delay_ms=60_000, original_id=lease.entry_id, envelope=b"e")
+
+    promotion = await settling.promote(link, KEYS, limit=10)
+
+    assert 0 == promotion.moved
+    assert promotion.next_due_ms is not None
+    assert 50_000 < promotion.next_due_ms <= 60_000
+
+
+@pytest.mark.parametrize("owner", ["nobody", "another", "us, delivered anew"])
+async def test_no_step_touches_an_entry_that_is_not_ours_any_more(link: Link, owner: str) -> None:
+    """Acknowledged, taken over, or delivered to us a second time under a new count: every fenced step answers false and writes nothing."""
+    [lease] = await take(link, "a")
+    if owner == "nobody":
+        await link.call("XACK", "orders", "billing", lease.entry_id)
+    else:
+        await link.call("XCLAIM", "orders", "billing", "thief" if owner == "another" else "me", 0, lease.entry_id)
+
+    answers = [
+        await settling.retry_later(link, "billing", KEYS, lease, delay_ms=0, original_id=lease.entry_id, envelope=b"e"),
+        await settling.release(link, "billing", KEYS, lease, envelope=b"e"),
+        await settling.dead_letter(link, "billing", KEYS, lease, fields=[b"a", b"b"], keep_last=None),
+    ]
+    lost = await settling.renew(link, "billing", [lease])
+
+    assert [False, False, False] == answers
+    assert {lease.entry_id} == lost
+    assert [0, 0] == [await inspecting.length(link, key) for key in (KEYS.retry, KEYS.dead_letters)]
+    assert 0 == await inspecting.waiting(link, KEYS.due)
+
+
+async def test_whoever_finishes_first_commits(link: Link) -> None:
+    """A worker that lost the entry but ends first publishes and acknowledges; the second one publishes nothing."""
+    [lease] = await take(link, "a")
+    await link.call("XCLAIM", "orders", "billing", "thief", 0, lease.entry_id)
+    publishes = [Outgoing("invoices", [b"n", b"1"])]
+
+    first = await settling.commit(link, "billing", lease, publishes)
+    second = await settling.commit(link, "billing", Lease("orders", lease.entry_id, "thief", 2, 0.0), publishes)
+
+    assert (True, False) == (first, second)
+    assert 1 == await inspecting.length(link, "invoices")
+
+
+async def test_a_commit_writes_nothing_when_one_target_cannot_be_written(link: Link) -> None:
+    """Neither the first publish nor the acknowledgement."""
+    [lease] = await take(link, "a")
+    await link.call("SET", "audit", "a string")
+
+    with pytest.raises(ServerError) as refused:
+        await settling.commit(link, "billing", lease, [Outgoing("invoices", [b"n", b"1"]), Outgoing("audit", [b"n", b"1"])])
+
+    assert "WRONGTYPE" == refused.value.code
+    assert 0 == await inspecting.length(link, "invoices")
+    assert [lease.entry_id] == await pending_ids(link)
+
+
+async def test_a_consumer_with_anything_pending_is_not_forgotten(link: Link) -> None:
+    """Removing it would drop what is pending under its name."""
+    [lease] = await take(link, "a")
+
+    before = await groups.forget_consumer(link, "orders", "billing", "me")
+    await settling.ack(link, "billing", [lease])
+    after = await groups.forget_consumer(link, "orders", "billing", "me")
+
+    assert (False, True) == (before, after)
+
+
+async def test_reconciling_gives_what_we_do_not_hold_and_counts_it_only_when_told(link: Link) -> None:
+    """The body comes with it, and the delivery count stays, or grows by one."""
+    held, ghost = await take(link, "a", "b")
+
+    [page] = await reading.reconcile(link, "orders", "billing", "me", held=[held.entry_id], counted=False)
+    [again] = await reading.reconcile(link, "orders", "billing", "me", held=[held.entry_id], counted=True)
+
+    assert [(ghost.entry_id, [b"note", b"b"], 1)] == [(one.entry.id, one.entry.fields, one.count) for one in page.taken]
+    assert [2] == [one.count for one in again.taken]
+
+
+async def test_a_group_is_finished_when_nothing_is_left_anywhere(link: Link) -> None:
+    """Not while an entry is undelivered, pending, or waiting for its retry."""
+    finished = [await groups.are_finished(link, [(KEYS, "billing")])]
+    await publishing.add(link, Outgoing("orders", [b"n", b"1"]))
+    finished.append(await groups.are_finished(link, [(KEYS, "billing")]))
+    [taken], _ = await reading.fill(link, "billing", "me", [Room(("orders",), 1)])
+    finished.append(await groups.are_finished(link, [(KEYS, "billing")]))
+    lease = Lease("orders", taken.entry.id, "me", 1, 0.0)
+    await settling.retry_later(link, "billing", KEYS, lease, delay_ms=60_000, original_id=taken.entry.id, envelope=b"e")
+    finished.append(await groups.are_finished(link, [(KEYS, "billing")]))
+    await link.call("DEL", KEYS.due)
+    finished.append(await groups.are_finished(link, [(KEYS, "billing")]))
+
+    assert [True, False, False, False, True] == finished
