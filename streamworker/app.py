@@ -62,8 +62,8 @@ class StreamWorker:
             raise SetupError(f"lease is a timedelta of at least {SHORTEST_LEASE / timedelta(milliseconds=1):.0f} ms, not {lease!r}")
         self.name = name
         self.group = group
-        self.retry = checked("retry", retry, RetryPolicy)
-        self.dead_letter = checked("dead_letter", dead_letter, DeadLetterPolicy)
+        self.retry: RetryPolicy = checked("retry", retry, RetryPolicy)
+        self.dead_letter: DeadLetterPolicy = checked("dead_letter", dead_letter, DeadLetterPolicy)
         self.lease = lease
         self.lifespan = lifespan
         self.handlers: list[Handler] = []

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
@@ -69,7 +69,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
 class Settings(BaseModel):
     """The settings of one worker process. Durations are `timedelta`; in the environment they are written `25s`, `5m`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     redis_url: SecretStr = Field(SecretStr(DEFAULT_REDIS_URL), description="Where the server is: redis://, rediss:// or unix://.")
     concurrency: int = Field(10, ge=1, le=100_000, description="Deliveries in flight per handler that does not say so itself.")

@@ -9,7 +9,7 @@ import typer
 from streamworker.cli.options import Group, Output, OutputForm, RedisUrl, Stream
 from streamworker.cli.root import app as cli
 
-dlq = typer.Typer(
+dlq: typer.Typer = typer.Typer(
     name="dlq", help="Look at a group's dead letters, give them back to the group, or delete them.", no_args_is_help=True
 )
 cli.add_typer(dlq)

@@ -6,7 +6,7 @@ import typer
 
 from streamworker.version import VERSION
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="streamworker",
     help="A worker framework for Redis Streams consumer groups.",
     no_args_is_help=True,

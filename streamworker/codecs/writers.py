@@ -30,7 +30,7 @@ class RecordWriter:
         except SetupError as error:
             raise EncodeError(f"a {shown(kind.__name__)} cannot be written: {error}") from None
         members = [node for node in shape.alternatives(shape.root) if "properties" in node]
-        self.is_record = bool(members)
+        self.is_record: bool = bool(members)
         self._names: list[str] = []
         self._places: dict[str, _Place] = {}
         self._raw: dict[str, str] = {}

@@ -14,13 +14,13 @@ from streamworker.demo.ledger import LEDGER_VARIABLE, STREAM_VARIABLE, Ledger
 GROUP = "demo"
 WORK = timedelta(milliseconds=60)
 
-app = StreamWorker(
+app: StreamWorker = StreamWorker(
     "demo",
     group=GROUP,
     lease=timedelta(seconds=1),
     retry=RetryPolicy(max_attempts=3, backoff=Backoff.exponential(timedelta(milliseconds=200), cap=timedelta(seconds=1))),
 )
-ledger = Ledger(os.environ.get(LEDGER_VARIABLE, "."))
+ledger: Ledger = Ledger(os.environ.get(LEDGER_VARIABLE, "."))
 
 
 class Order(BaseModel):

@@ -58,7 +58,7 @@ class Story:
         self._ledger = ledger
         self._entries = entries
         self._rate = rate
-        self.published = 0
+        self.published: int = 0
 
     async def workers_are_ready(self, workers: Sequence[Worker]) -> None:
         """Wait until both read."""

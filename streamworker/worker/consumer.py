@@ -43,7 +43,7 @@ class Consumer:
         self._trips: dict[asyncio.Task[None], Lease] = {}
         self._drain_wanted = asyncio.Event()
         self._grace = timedelta(0)
-        self.interrupted = 0
+        self.interrupted: int = 0
         """How many handlers the drain had to interrupt."""
         pools = pools_of(plan.bindings, plan.limits)
         keys = {binding.keys.stream: binding.keys for binding in plan.bindings}

@@ -55,7 +55,7 @@ class Intake:
         self._binding_of = {key: b for b in plan.bindings for key in (b.keys.stream, b.keys.retry)}
         self._first_look = True
         self._closed = False
-        self.lock = asyncio.Lock()
+        self.lock: asyncio.Lock = asyncio.Lock()
         """Held by sweeps and by reconciling: to either, the other's reply on its way would look like a lost one."""
 
     def close(self) -> None:

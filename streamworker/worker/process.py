@@ -42,14 +42,14 @@ class WorkerProcess:
         self._settings = settings
         self._log = structlog.get_logger("streamworker.worker")
         self._handlers = choose_handlers(app.handlers, settings)
-        self.consumer = settings.consumer if settings.consumer is not None else unique_name()
+        self.consumer: str = settings.consumer if settings.consumer is not None else unique_name()
         self._endpoint = Endpoint(settings.redis_url.get_secret_value(), client_name=f"streamworker:{self.consumer}"[:200])
         self._consumers: list[Consumer] = []
         self._delivered = 0
-        self.ready = asyncio.Event()
+        self.ready: asyncio.Event = asyncio.Event()
         """Set once every group is there and reading has begun."""
         self._stop_wanted = asyncio.Event()
-        self.watchdog = Watchdog(settings.grace, lambda: self.in_flight, self._log)
+        self.watchdog: Watchdog = Watchdog(settings.grace, lambda: self.in_flight, self._log)
         self._hurried = False
         self._paused = False
 

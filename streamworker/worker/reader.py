@@ -45,7 +45,7 @@ class Reader:
         self._awake = asyncio.Event()
         self._parked_on: frozenset[Pool] | None = None
         self._nudged = asyncio.Event()
-        self.established = asyncio.Event()
+        self.established: asyncio.Event = asyncio.Event()
         """Set once every group is there, or is known to be in trouble: the worker reads from now on."""
 
     async def run(self) -> None:

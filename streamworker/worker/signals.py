@@ -25,7 +25,7 @@ class Signals:
         self._loop = asyncio.get_running_loop()
         self._interrupts = 0
         self._has_terminal = sys.stdin is not None and sys.stdin.isatty()
-        self.roll = False
+        self.roll: bool = False
         """Whether this process is to be followed by a fresh one."""
 
     @contextmanager
