@@ -60,14 +60,15 @@ async def show_some(link: Link, stream: str, first: str | None, count: int, form
 
 async def show_and_follow(link: Link, stream: str, first: str | None, count: int, form: Lines) -> None:
     """Print the last `count` entries, or all from `first` on, and go on until cancelled."""
-    if not await stream_exists(link, stream):
+    newest = await groups.last_id(link, stream)
+    if newest is None:
+        # Said after the look, and followed from the very beginning, so that an entry that comes right now is not missed.
         say(f"there is no stream {stream!r} yet: waiting for its first entry")
     if first is None:
         shown = await _last(link, stream, count)
         _show(shown, form)
         after = shown[-1].id if shown else "0-0"
     elif first == NEXT:
-        newest = await groups.last_id(link, stream)
         after = "0-0" if newest is None else newest
     else:
         after = _before(first)

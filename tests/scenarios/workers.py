@@ -49,7 +49,9 @@ class Fleet:
         """What the handlers noted of this event, in the order of time."""
         lines = []
         for file in self.folder.glob("*.jsonl"):
-            lines += [json.loads(line) for line in file.read_text().splitlines()]
+            # A reader may see a line while it is being written: what has no end yet is read the next time.
+            whole, _, _ = file.read_bytes().rpartition(b"\n")
+            lines += [json.loads(line) for line in whole.splitlines()]
         return sorted((line for line in lines if line["event"] == event), key=lambda line: line["at"])
 
     def numbers(self, event: str = "done") -> list[int]:
