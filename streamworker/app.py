@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any, Self, TypeAlias, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack
 
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
@@ -55,11 +56,13 @@ class StreamWorker:
         dead_letter: DeadLetterPolicy | None = None,
         lease: timedelta = timedelta(seconds=30),
         lifespan: Lifespan | None = None,
-        codec: str | Codec = "fields",
+        codec: Literal["fields", "json"] | Codec = "fields",
         settings: Settings | None = None,
     ) -> None:
         if not isinstance(lease, timedelta) or lease < SHORTEST_LEASE:
             raise SetupError(f"lease is a timedelta of at least {SHORTEST_LEASE / timedelta(milliseconds=1):.0f} ms, not {lease!r}")
+        if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
+            raise SetupError("lifespan is an async context manager: decorate it with @asynccontextmanager from contextlib")
         self.name = name
         self.group = group
         self.retry: RetryPolicy = checked("retry", retry, RetryPolicy)
@@ -87,9 +90,8 @@ class StreamWorker:
         timeout: timedelta | None = None,
         retry: RetryPolicy | None = None,
         dead_letter: DeadLetterPolicy | None = None,
-        codec: str | Codec | None = None,
+        codec: Literal["fields", "json"] | Codec | None = None,
         start: Start = "earliest",
-        executor: str | None = None,
         name: str | None = None,
     ) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more streams; the function itself is returned unchanged.
@@ -116,7 +118,7 @@ class StreamWorker:
                 timeout=timeout,
                 retry=self.retry if retry is None else checked("retry", retry, RetryPolicy),
                 dead_letter=self.dead_letter if dead_letter is None else checked("dead_letter", dead_letter, DeadLetterPolicy),
-                executor=choose_executor(function, executor),
+                executor=choose_executor(function),
                 start=start,
                 codec=chosen,
             )

@@ -146,9 +146,10 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class Unroutable:
-    """No handler here takes entries of this type."""
+    """No handler here takes entries of this type; `known` are the types that some handler takes."""
 
     type: str | None
+    known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,10 @@ class DecodeError(StreamWorkerError):
     """An entry's fields do not fit the handler's type. The text is capped and carries no payload."""
 
 
+class NoHandler(StreamWorkerError):
+    """No handler of this worker takes entries of this type."""
+
+
 # ---- the server or the network is wrong -------------------------------------------------------------------------------------
 
 
@@ -40,6 +44,10 @@ class ConnectionLost(StreamWorkerError):
 
 class Unreachable(StreamWorkerError):
     """There is no server to start with; the text names it."""
+
+
+class Refused(Unreachable):
+    """There is a server, but it does not let this worker in."""
 
 
 class ServerError(StreamWorkerError):

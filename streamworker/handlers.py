@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias, Unpack, get_type_hints
@@ -80,6 +79,8 @@ class Context:
     deadline: datetime | None
     _encode: Publish = field(repr=False)
     _publishes: list[Outgoing] = field(default_factory=list, repr=False)
+    _called: int = field(default=0, repr=False)
+    _entered: int = field(default=0, repr=False)
     _log: Any = field(default=None, repr=False)
 
     @property
@@ -120,12 +121,25 @@ class Context:
         """What was published so far, waiting for the acknowledgement."""
         return tuple(self._publishes)
 
+    def note_call(self) -> None:
+        """A middleware has called `call_next`."""
+        self._called += 1
+
+    def note_entry(self) -> None:
+        """What it called has begun to run."""
+        self._entered += 1
+
+    @property
+    def was_skipped(self) -> bool:
+        """Whether a `call_next` was called but never awaited, so that what it stands for has not run."""
+        return self._called > self._entered
+
     def forget_publishes(self) -> None:
         """Drop what was published so far: for a middleware that starts the handler a second time."""
         self._publishes.clear()
 
 
-CallNext: TypeAlias = Callable[[Context], Awaitable[Any]]
+CallNext: TypeAlias = Callable[[Context], Coroutine[Any, Any, None]]
 Middleware: TypeAlias = Callable[[Context, CallNext], Awaitable[Any]]
 
 
@@ -142,7 +156,9 @@ def read_signature(function: HandlerFunction) -> Signature:
     parameters = _parameters(function, name)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if not positional or hints.get(positional[0].name) is Context:
-        raise SetupError(f"handler {name!r} takes no body: give it a first parameter such as `order: OrderPlaced`")
+        raise SetupError(
+            f"handler {name!r} takes no body: its first parameter is the body, such as `order: OrderPlaced`, then the Context"
+        )
     given = [parameter.name for parameter in positional[:2]]
     beyond = [
         p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in given
@@ -159,17 +175,9 @@ def read_signature(function: HandlerFunction) -> Signature:
     return Signature(body, wants_context)
 
 
-def choose_executor(function: HandlerFunction, wanted: str | None) -> Executor:
-    """Where a handler runs: `async def` on the loop, `def` in a thread. Raises `SetupError` when `wanted` does not fit."""
-    natural: Executor = "async" if is_async(function) else "thread"
-    if wanted is None or wanted == natural:
-        return natural
-    if wanted not in ("async", "thread"):
-        near = difflib.get_close_matches(wanted, ("async", "thread"), n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise SetupError(f"executor is 'async' or 'thread', not {wanted!r}{hint}")
-    repair = "make it `async def`" if wanted == "async" else "make it a plain `def`"
-    raise SetupError(f"handler {name_of(function)!r} cannot run as {wanted!r}: {repair}, or leave executor out")
+def choose_executor(function: HandlerFunction) -> Executor:
+    """Where a handler runs: `async def` on the loop, `def` in a thread."""
+    return "async" if is_async(function) else "thread"
 
 
 def is_async(function: HandlerFunction) -> bool:
@@ -208,7 +216,7 @@ def _hints(function: HandlerFunction, name: str) -> dict[str, Any]:
     inner = _behind_partials(function)
     target = inner if inspect.isroutine(inner) else type(inner).__call__
     try:
-        return get_type_hints(target)
+        return get_type_hints(target, include_extras=True)
     except NameError as error:
         raise SetupError(
             f"handler {name!r}: its annotations name {error.name!r}, which its module does not know: define it at module level"

@@ -28,7 +28,7 @@ from streamworker.delivery import (
     Unroutable,
     Verdict,
 )
-from streamworker.errors import Reject, Retry, SetupError, Snooze
+from streamworker.errors import NoHandler, Reject, Retry, SetupError, Snooze
 
 MAX_MISROUTES = 10
 """How often an entry without a handler here waits for a newer worker before it is set aside: about five minutes in all."""
@@ -118,7 +118,7 @@ class RetryPolicy:
 
     max_attempts: int = 5
     backoff: Backoff = field(default_factory=Backoff.exponential)
-    give_up_on: tuple[type[BaseException], ...] = ()
+    give_up_on: type[BaseException] | tuple[type[BaseException], ...] = ()
     max_crashes: int = 3
 
     def __post_init__(self) -> None:
@@ -149,8 +149,8 @@ def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: fl
             return Abandon() if why is Interruption.LEASE_LOST else Release()
         case Malformed(error):
             return DeadLetter(Reason.MALFORMED, error)
-        case Unroutable():
-            return _decide_unroutable(delivery)
+        case Unroutable(kind, known):
+            return _decide_unroutable(kind, known, delivery)
         case Crashed():
             return DeadLetter(Reason.CRASHED)
         case Failed(error):
@@ -182,13 +182,15 @@ def _decide_failed(error: BaseException, delivery: Delivery, policy: RetryPolicy
             return RetryLater(after, replace(history, attempt=history.attempt + 1), error)
 
 
-def _decide_unroutable(delivery: Delivery) -> Verdict:
+def _decide_unroutable(kind: str | None, known: tuple[str, ...], delivery: Delivery) -> Verdict:
     """During a rolling deploy a newer worker may know the type, so wait for one, uncounted, a bounded number of times."""
+    given = "no _type" if kind is None else f"_type {kind!r}"
+    error = NoHandler(f"no handler of this worker takes an entry with {given}: it knows {', '.join(map(repr, known)) or 'none'}")
     misrouted = delivery.history.misrouted + 1
     if misrouted > MAX_MISROUTES:
-        return DeadLetter(Reason.UNROUTABLE)
+        return DeadLetter(Reason.UNROUTABLE, error)
     after = _grow(timedelta(seconds=1), 2, misrouted, timedelta(minutes=1))
-    return RetryLater(after, replace(delivery.history, misrouted=misrouted))
+    return RetryLater(after, replace(delivery.history, misrouted=misrouted), error)
 
 
 def _grow(first: timedelta, factor: float, attempt: int, cap: timedelta) -> timedelta:

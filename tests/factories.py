@@ -74,7 +74,7 @@ def a_handler(function: Callable[..., Any] = do_nothing, *, decode: Decoder | No
         "timeout": None,
         "retry": RetryPolicy(),
         "dead_letter": DeadLetterPolicy(),
-        "executor": choose_executor(function, None),
+        "executor": choose_executor(function),
         "start": "earliest",
         "codec": codec,
     }
@@ -87,7 +87,7 @@ def a_publish(stream: str, body: Any, **options: Any) -> Outgoing:
 
 
 def an_executor(*, middleware: Sequence[Middleware] = (), state: Mapping[str, Any] | None = None, threads: int = 2) -> Executor:
-    """An executor that knows no program; `abandon_threads` ends it."""
+    """An executor that knows no program; `shut_down` ends it."""
     return Executor(middleware, {} if state is None else state, a_publish, threads)
 
 

@@ -37,7 +37,7 @@ class PendingDelivery:
 class PendingReport:
     """Some pending deliveries, the longest idle first, and the group as a whole.
 
-    `retries_waiting` wait for their time, `retries_due` for a worker.
+    `retries_waiting` wait for their time, `retries_due` for a worker. `undelivered` is `None` where the server cannot tell.
     """
 
     deliveries: list[PendingDelivery]
@@ -45,6 +45,7 @@ class PendingReport:
     retries_waiting: int
     retries_due: int
     consumers: int
+    undelivered: int | None
 
 
 async def report(link: Link, stream: str, group: str, *, limit: int, consumer: str | None, idle: timedelta | None) -> PendingReport:
@@ -67,6 +68,7 @@ async def report(link: Link, stream: str, group: str, *, limit: int, consumer: s
         retries_waiting=await inspecting.waiting(link, keys.due),
         retries_due=max(0, await inspecting.length(link, keys.retry) - pending_retries),
         consumers=len(consumers),
+        undelivered=0 if main is None else main.lag,
     )
 
 

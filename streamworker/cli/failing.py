@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-from streamworker.errors import ConnectionLost, SetupError, StreamWorkerError, Unreachable
+from streamworker.errors import ConnectionLost, Refused, SetupError, StreamWorkerError, Unreachable
 from streamworker.worker.exits import ExitCode
 
 
@@ -18,6 +18,9 @@ def sentences_for_errors(repair: str = "") -> Iterator[None]:
         yield
     except SetupError as error:
         _fail(str(error), ExitCode.USAGE)
+    except Refused as error:
+        hint = "write user and password in its URL: redis://user:password@host:port/0, or redis://:password@host:port/0"
+        _fail(f"{str(error).removesuffix('.')}; {hint}", ExitCode.UNREACHABLE)
     except (Unreachable, ConnectionLost) as error:
         _fail(f"{str(error).removesuffix('.')}{repair}", ExitCode.UNREACHABLE)
     except StreamWorkerError as error:

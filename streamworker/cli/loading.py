@@ -6,20 +6,22 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from streamworker.app import StreamWorker
 from streamworker.errors import SetupError
+from streamworker.observe.descriptions import describe
 
 
 def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> StreamWorker:
     """The application that `target` names: `module:attribute`, the other order, `module` alone, or a file's path.
 
-    With `factory`, the attribute is called to get it. Raises `SetupError` with the repair; an error inside the user's module passes
-    through, because its own traceback says more.
+    With `factory`, the attribute is called to get it. Raises `SetupError` with the repair, or with the place where importing failed.
     """
     directory = str(Path(app_dir).resolve())
     if directory not in sys.path:
@@ -27,11 +29,34 @@ def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> Strea
     first, colon, second = target.rpartition(":") if target.count(":") else (target, "", "")
     if not first or (colon and not second):
         raise SetupError(f"{target!r} is not module:attribute: write it like orders:app or examples/orders.py:app")
-    module, attribute = _resolve(first, second)
+    with _sentence_for_import_errors(first):
+        module, attribute = _resolve(first, second)
     if not attribute:
         return _only_app_of(module)
     found = _attribute(module, attribute)
     return _made(found, target) if factory else _checked(found, target)
+
+
+@contextmanager
+def _sentence_for_import_errors(name: str) -> Iterator[None]:
+    """What goes wrong inside the user's module as one sentence with its place; our own frames would bury it."""
+    try:
+        yield
+    except (SetupError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        place = _place_of(error)
+        raise SetupError(f"importing {name!r} failed: {describe(error)}{place}") from error
+
+
+def _place_of(error: BaseException) -> str:
+    """The innermost line outside of this package and of Python's import machinery."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f" ({error.filename}, line {error.lineno})"
+    own = str(Path(__file__).parents[1])
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((own, "<frozen"))]
+    theirs = [frame for frame in frames if "importlib" not in frame.filename]
+    return f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
 
 
 def _resolve(first: str, second: str) -> tuple[ModuleType, str]:
@@ -62,7 +87,7 @@ def _find(name: str) -> ModuleType | None:
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise SetupError(f"there is no file {str(path)!r}")
+        raise SetupError(f"there is no file {str(path)!r} in {Path.cwd()}")
     # A program in json.py must not stand in for the module that everybody else has imported by that name.
     name = f"{path.stem}_file" if path.stem in sys.modules else path.stem
     spec = importlib.util.spec_from_file_location(name, path)
@@ -109,5 +134,6 @@ def _checked(found: Any, what: str) -> StreamWorker:
     if isinstance(found, StreamWorker):
         return found
     if callable(found):
-        raise SetupError(f"{what!r} is a function, not a StreamWorker: if it makes one, add --factory")
+        kind = "class" if isinstance(found, type) else "function"
+        raise SetupError(f"{what!r} is a {kind}, not a StreamWorker: if it makes one, add --factory")
     raise SetupError(f"{what!r} is a {type(found).__name__}, not a StreamWorker")

@@ -30,13 +30,14 @@ async def show_pending(
 
 
 def _summary(found: PendingReport) -> str:
-    retries = f"{found.retries_waiting:,} retries waiting"
+    undelivered = "undelivered unknown" if found.undelivered is None else f"{found.undelivered:,} undelivered"
+    retries = f"{found.retries_waiting:,} {'retry' if found.retries_waiting == 1 else 'retries'} waiting"
     if found.retries_due:
         retries += f" and {found.retries_due:,} due"
     shown = len(found.deliveries)
     longest = f", longest idle {in_short(found.deliveries[0].idle)}" if shown else ""
     cut = f" ({shown:,} shown)" if shown != found.pending else ""
-    return f"{found.pending:,} pending{cut}, {retries}{longest}, {counted(found.consumers, 'consumer')}"
+    return f"{undelivered}, {found.pending:,} pending{cut}, {retries}{longest}, {counted(found.consumers, 'consumer')}"
 
 
 def _row(one: PendingDelivery, now: datetime) -> tuple[object, ...]:

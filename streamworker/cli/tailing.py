@@ -60,7 +60,7 @@ async def show_some(link: Link, stream: str, first: str | None, count: int, form
 
 async def show_and_follow(link: Link, stream: str, first: str | None, count: int, form: Lines) -> None:
     """Print the last `count` entries, or all from `first` on, and go on until cancelled."""
-    newest = await groups.last_id(link, stream)
+    newest = await groups.last_id(link, stream) if await stream_exists(link, stream) else None
     if newest is None:
         # Said after the look, and followed from the very beginning, so that an entry that comes right now is not missed.
         say(f"there is no stream {stream!r} yet: waiting for its first entry")

@@ -68,10 +68,11 @@ def run(  # a command's options
         "log_format": log_format,
         "loop": loop,
     }
-    repair = f". For a private server on this machine: streamworker dev {target}"
-    with sentences_for_errors(repair):
+    with sentences_for_errors():
         application = load_app(target, factory=factory, app_dir=app_dir)
-        code = run_worker(application, application.settings(flags))
+        settings = application.settings(flags)
+    with sentences_for_errors(_repair(application, redis_url, target)):
+        code = run_worker(application, settings)
     leave(code)
 
 
@@ -96,7 +97,7 @@ def dev(
         application = load_app(target, factory=factory, app_dir=app_dir)
         flags: dict[str, Any] = {"concurrency": concurrency, "log_level": log_level, "log_format": "console"}
         with resolve_server(_url_given(application, redis_url), allow_local=True) as server:
-            typer.secho(f"{server.note}\n  publish to it:  streamworker publish STREAM key=value -u {server.url}", err=True)
+            typer.echo(f"{server.note}\nfor other terminals:  export REDIS_URL={server.url}", err=True)
             settings = application.settings(flags | {"redis_url": server.url})
             print_handlers(application, settings, application.handlers, console=Console(stderr=True))
             code = run_worker(application, settings)
@@ -119,6 +120,22 @@ def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> No
         streams = {stream for handler in chosen for stream in handler.streams}
         groups = {handler.group for handler in chosen}
         typer.echo(f"ok: {counted(len(chosen), 'handler')}, {counted(len(streams), 'stream')}, {counted(len(groups), 'group')}")
+
+
+def _repair(application: StreamWorker, flag: str | None, target: str) -> str:
+    """Who named the server that does not answer, and how to have one of one's own."""
+    from streamworker.settings import from_environment
+
+    private = "For a private server on this machine: "
+    if application.says_where_redis_is:
+        if flag is not None:
+            typer.echo("Note: the program's own redis_url= wins over --redis-url, which is not used.", err=True)
+        return f" (the program's redis_url= names it). {private}take that out, and streamworker dev {target}"
+    if flag is not None:
+        return f" (--redis-url names it). {private}streamworker dev {target}"
+    if "redis_url" in from_environment(os.environ):
+        return f" (the environment names it). {private}env -u REDIS_URL -u STREAMWORKER_REDIS_URL streamworker dev {target}"
+    return f". Name one with --redis-url or REDIS_URL. {private}streamworker dev {target}"
 
 
 def _url_given(application: StreamWorker, flag: str | None) -> str | None:

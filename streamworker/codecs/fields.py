@@ -128,6 +128,6 @@ def _refuse_lists(annotation: Any, shape: Shape, takes: Takes) -> None:
     """Only objects can be told apart from one entry's fields."""
     kinds = {node.get("type") for node in shape.alternatives(shape.root)} - {"null"}
     if "array" in kinds:
-        raise not_a_body(annotation, "one entry holds no list; use @app.batch_handler, a model with a list in it, or codec='json'")
+        raise not_a_body(annotation, "one entry holds no list; use a model with a list in it, or codec='json'")
     if takes is not Takes.STRUCTURE:
         raise not_a_body(annotation, "a structure and a scalar cannot be told apart by an entry's fields; use codec='json'")

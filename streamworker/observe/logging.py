@@ -47,6 +47,8 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    # Its debug lines are about itself, such as which selector it uses.
+    logging.getLogger("asyncio").setLevel(max(logging.INFO, root.level))
 
 
 def _details(for_people: bool) -> list[Any]:

@@ -50,6 +50,11 @@ class Binding:
         return self.routes.get(None) if handler is None else handler
 
     @property
+    def known_types(self) -> tuple[str, ...]:
+        """The types that some handler takes."""
+        return tuple(sorted(kind for kind in self.routes if kind is not None))
+
+    @property
     def handlers(self) -> list[Handler]:
         """The handlers of this stream."""
         return list(self.routes.values())

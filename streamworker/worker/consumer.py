@@ -14,6 +14,7 @@ from streamworker.delivery import Delivery, Interruption, Lease, Outcome, Unrout
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.deliveries import log_verdict
+from streamworker.observe.troubles import REMINDER
 from streamworker.policies import decide
 from streamworker.streams import groups
 from streamworker.streams.wire import Link
@@ -47,6 +48,7 @@ class Consumer:
         """How many handlers the drain had to interrupt."""
         pools = pools_of(plan.bindings, plan.limits)
         keys = {binding.keys.stream: binding.keys for binding in plan.bindings}
+        self._types_of = {binding.keys.stream: binding.known_types for binding in plan.bindings}
         self._leases = LeaseKeeper(plan.endpoint, plan.group, plan.lease, self._lease_lost, log)
         self._intake = intake = Intake(plan, link, self._leases, pools, self._start, log)
         self._promoter = Promoter(link, plan.bindings, log)
@@ -68,15 +70,30 @@ class Consumer:
         if foregone is not None:
             return foregone
         if handler is None:
-            return Unroutable(delivery.headers.get("type"))
+            return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])
         return await self._executor.run(delivery, handler)
 
     async def _leave(self, delivery: Delivery, lane: str | None) -> None:
         """Give the place to the next delivery, or to the reader; a thread that overran its time keeps it until it ends."""
-        await self._executor.vacated(delivery)
+        if self._executor.overstays(delivery):
+            await self._wait_for_thread(delivery, lane)
         self._free_place(delivery, lane)
         if lane is not None:
             self._settled()
+
+    async def _wait_for_thread(self, delivery: Delivery, lane: str | None) -> None:
+        since = perf_counter()
+        while True:
+            self._log.error(
+                "handler.overdue",
+                stream=delivery.stream,
+                entry_id=delivery.id,
+                handler=lane,
+                seconds=round(perf_counter() - since),
+                why="its time is over and its entry settled, but its thread still runs and keeps its place",
+            )
+            if await self._executor.vacated(delivery, REMINDER):
+                return
 
     def _free_place(self, delivery: Delivery, lane: str | None) -> None:
         pool_with_room = self._intake.leave(delivery, lane)
@@ -112,7 +129,6 @@ class Consumer:
         """Do not wait for handlers any longer: interrupt them, and release their entries."""
         self.drain(timedelta(0))
         self._interrupt_all()
-        self._executor.abandon_threads()
 
     def pause(self) -> None:
         """Read nothing new until `resume`."""
@@ -128,15 +144,26 @@ class Consumer:
         return self._reader.established
 
     @property
+    def troubled_streams(self) -> list[str]:
+        """The streams that cannot be read at the moment; their own log lines say why."""
+        return [binding.keys.stream for binding in self._plan.bindings if not binding.ready]
+
+    @property
     def in_flight(self) -> int:
         """How many entries are held, waiting, running or being settled."""
         return self._leases.count
+
+    @property
+    def left_pending(self) -> int:
+        """After the drain: how many entries are still pending under this name, to come back when their lease has run out."""
+        return self._leases.count + self._settlement.left_pending
 
     async def _drain(self, sources: list[asyncio.Task[None]]) -> None:
         """In this order: no new entries; the waiting ones back; the running ones home, or interrupted; the acks out; then our name."""
         for source in (self._reader, self._reclaimer, self._promoter):
             source.stop()
         self._intake.close()
+        self._executor.wait_for_no_thread()
         await self._trips_end(self._grace)
         self._interrupt_all()
         await asyncio.wait(sources)
@@ -144,7 +171,7 @@ class Consumer:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._settlement.flush(), LAST_WORDS.total_seconds())
         self._settlement.lose_patience()
-        self._executor.abandon_threads()
+        self._executor.shut_down()
         await self._trips_end(LAST_WORDS)
         await self._forget_myself()
 

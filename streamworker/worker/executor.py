@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import reduce
 from typing import Any, TypeAlias
 
@@ -44,6 +45,7 @@ class Executor:
         self._running: dict[int, _Run] = {}
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="streamworker-handler")
         self._occupied: dict[int, asyncio.Event] = {}
+        self._waits_for_none = False
 
     async def run(self, delivery: Delivery, handler: Handler) -> Outcome:
         """What happened when `handler` was given `delivery`. Never raises, except for a cancellation that is not ours."""
@@ -67,19 +69,31 @@ class Executor:
         run.task.cancel()
         return True
 
-    async def vacated(self, delivery: Delivery) -> None:
-        """Wait until the delivery's thread, if it has one, has really ended: until then its place is taken."""
-        occupied = self._occupied.get(id(delivery.lease))
-        if occupied is not None:
-            await occupied.wait()
+    def overstays(self, delivery: Delivery) -> bool:
+        """Whether the delivery has its outcome while its thread still runs."""
+        return id(delivery.lease) in self._occupied and not self._waits_for_none
 
-    def abandon_threads(self) -> int:
-        """Wait for no thread any longer; answers how many still run."""
-        still_running = len(self._occupied)
+    async def vacated(self, delivery: Delivery, within: timedelta) -> bool:
+        """Wait until the delivery's thread, if it has one, has really ended: until then its place is taken. False when it has not."""
+        occupied = self._occupied.get(id(delivery.lease))
+        if occupied is None or self._waits_for_none:
+            return True
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                await occupied.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def wait_for_no_thread(self) -> None:
+        """From now on, threads whose entries are settled are left alone: nobody needs their places any more."""
+        self._waits_for_none = True
         for occupied in self._occupied.values():
             occupied.set()
+
+    def shut_down(self) -> None:
+        """Start no thread any more, and wait for none."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        return still_running
 
     async def _guarded(self, context: Context) -> Outcome:
         lease = context.delivery.lease
@@ -102,6 +116,8 @@ class Executor:
             del self._running[id(lease)]
             if run.stopped is not None:
                 task.uncancel()
+        if context.was_skipped:
+            return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
         return Succeeded(context.publishes)
 
     async def _timed(self, context: Context) -> None:
@@ -157,10 +173,18 @@ class Executor:
 
 
 def _wrap(inner: CallNext, middleware: Middleware) -> CallNext:
-    def call_next(context: Context) -> Awaitable[Any]:
-        return middleware(context, inner)
+    async def enter(context: Context) -> None:
+        context.note_entry()
+        await inner(context)
 
-    return call_next
+    def call_next(context: Context) -> Coroutine[Any, Any, None]:
+        context.note_call()
+        return enter(context)
+
+    async def call(context: Context) -> None:
+        await middleware(context, call_next)
+
+    return call
 
 
 def _run_to_end(function: HandlerFunction, arguments: tuple[Any, ...]) -> _Ended:

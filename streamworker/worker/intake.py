@@ -121,7 +121,8 @@ class Intake:
         pages = await reading.reconcile(self._link, key, group, self._plan.consumer, held=held, counted=self._first_look)
         for page in pages:
             if page.taken:
-                self._log.warning("entries.found_again", stream=key, entries=len(page.taken), why="a reply was lost")
+                why = "a reply was lost, or an earlier process of this name died"
+                self._log.warning("entries.found_again", stream=key, entries=len(page.taken), why=why)
             await self.accept_page(page, sent_at)
 
     def _take_in(self, taken: Taken, binding: Binding, sent_at: float) -> None:

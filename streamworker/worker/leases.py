@@ -114,24 +114,23 @@ class LeaseKeeper:
             return
         self._trouble.is_over()
         for lease in leases:
-            if lease.entry_id in lost:
-                self._lose(lease, "it belongs to another consumer")
-            else:
+            if lease.entry_id not in lost:
                 lease.renewed_at = sent_at
+        self._lose([lease for lease in leases if lease.entry_id in lost], "another consumer has taken them over")
 
     def _give_up_lapsed(self) -> None:
         """What could not be renewed is given up before another worker may take it."""
         latest = monotonic() - self._seconds * GIVE_UP_AT
         with self._lock:
             lapsed = [lease for lease in self._held.values() if lease.renewed_at < latest]
-        for lease in lapsed:
-            self._lose(lease, "it could not be renewed in time")
+        self._lose(lapsed, "they could not be renewed in time")
 
-    def _lose(self, lease: Lease, why: str) -> None:
+    def _lose(self, leases: list[Lease], why: str) -> None:
         with self._lock:
-            still_held = self._held.get((lease.key, lease.entry_id)) is lease
-        if not still_held or lease.lost:
+            lost = [lease for lease in leases if self._held.get((lease.key, lease.entry_id)) is lease and not lease.lost]
+        if not lost:
             return
-        lease.lost = True
-        self._log.warning("lease.lost", stream=lease.key, entry_id=lease.entry_id, why=why)
-        self._on_lost(lease)
+        self._log.warning("lease.lost", stream=lost[0].key, entries=len(lost), first=lost[0].entry_id, why=why)
+        for lease in lost:
+            lease.lost = True
+            self._on_lost(lease)

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from streamworker.app import StreamWorker
-from streamworker.errors import ConnectionLost, ServerError, SetupError, Unreachable
+from streamworker.errors import ConnectionLost, Refused, ServerError, SetupError, Unreachable
 from streamworker.handlers import Handler
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
@@ -102,7 +102,7 @@ class WorkerProcess:
         except ServerError as error:
             if error.code not in WILL_PASS:
                 await link.close()
-                raise Unreachable(f"Redis at {self._endpoint} refuses this worker: {error}") from error
+                raise Refused(f"Redis at {self._endpoint} refuses this worker: {error}") from error
         except ConnectionLost as error:
             await link.close()
             raise Unreachable(f"cannot reach Redis at {self._endpoint}: {error}") from error
@@ -165,6 +165,7 @@ class WorkerProcess:
         for consumer in self._consumers:
             await consumer.reads.wait()
         self.ready.set()
+        troubled = [stream for consumer in self._consumers for stream in consumer.troubled_streams]
         self._log.info(
             "worker.ready",
             consumer=self.consumer,
@@ -172,6 +173,7 @@ class WorkerProcess:
             handlers=[handler.name for handler in self._handlers],
             version=VERSION,
             pid=os.getpid(),
+            **({"not_yet": troubled} if troubled else {}),
         )
 
     async def _watch_time(self) -> None:
@@ -196,7 +198,7 @@ class WorkerProcess:
             self.drain("max-deliveries reached")
 
     def _exit_code(self) -> ExitCode:
-        unfinished = self.in_flight
+        unfinished = sum(consumer.left_pending for consumer in self._consumers)
         interrupted = sum(consumer.interrupted for consumer in self._consumers)
         if self._hurried:
             code = ExitCode.INTERRUPTED

@@ -50,6 +50,8 @@ class Settlement:
         self._acks_done = asyncio.Condition()
         self._patience = asyncio.Event()
         """Set when there is no time left to try again: the drain is over."""
+        self.left_pending: int = 0
+        """How many entries could neither be settled nor given back in the end; they come back when their lease has run out."""
 
     async def settle(self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: Verdict) -> None:
         """Carry out `verdict`. An ack without publishes is gathered with others; everything else is done when this returns."""
@@ -79,7 +81,7 @@ class Settlement:
             batch, self._acks = self._acks, []
             refused = await self._send_acks(batch)
             if refused:
-                self._acks += [delivery for delivery in refused if not self._forgotten(delivery)]
+                self._acks += [delivery for delivery in refused if not self._drop_lost(delivery)]
                 self._acks_wanted.set()
                 await asyncio.sleep(pauses.next())
             else:
@@ -95,6 +97,11 @@ class Settlement:
     def lose_patience(self) -> None:
         """Try nothing again from now on: what the server refuses stays pending, and its lease runs out."""
         self._patience.set()
+
+    def _drop_lost(self, delivery: Delivery) -> bool:
+        if delivery.lease.lost:
+            self._leases.drop(delivery.lease)
+        return delivery.lease.lost
 
     async def _gather(self, delivery: Delivery) -> None:
         self._acks.append(delivery)
@@ -123,7 +130,7 @@ class Settlement:
         try:
             acked = await settling.ack(self._link, group, [delivery.lease for delivery in deliveries])
         except (ConnectionLost, ServerError) as error:
-            trouble.strikes(_sentence(error))
+            trouble.strikes(_sentence("ack", error))
             return deliveries
         trouble.is_over()
         for delivery in deliveries:
@@ -155,7 +162,7 @@ class Settlement:
 
     async def _release(self, delivery: Delivery) -> None:
         keys = self._keys[delivery.stream]
-        envelope = pack(Envelope(delivery.id, delivery.history, delivery.fields))
+        envelope = _enveloped(delivery)
         await self._step(
             "release", delivery, lambda: settling.release(self._link, delivery.group, keys, delivery.lease, envelope=envelope)
         )
@@ -185,11 +192,11 @@ class Settlement:
     async def _step(self, name: str, delivery: Delivery, step: Callable[[], Awaitable[bool]]) -> bool:
         """Do it, again and again while the lease is ours; answers whether the entry was still ours when it was done."""
         pauses = Pauses()
-        while not self._forgotten(delivery):
+        while not self._is_hopeless(delivery):
             try:
                 ours = await step()
             except (ConnectionLost, ServerError) as error:
-                self._trouble(name, delivery.stream).strikes(_sentence(error))
+                self._trouble(name, delivery.stream).strikes(_sentence(name, error))
                 await self._pause(pauses.next())
                 continue
             self._trouble(name, delivery.stream).is_over()
@@ -198,7 +205,23 @@ class Settlement:
                 # The same step went through before and its reply was lost, or another worker has the entry by now.
                 self._log.warning(f"{name}.not_pending", stream=delivery.stream, entry_id=delivery.id)
             return ours
+        await self._give_up(name, delivery)
         return False
+
+    async def _give_up(self, name: str, delivery: Delivery) -> None:
+        """The step cannot be done here any more. Where only the time is over, the entry is given back, if that at least is possible."""
+        if not delivery.lease.lost:
+            try:
+                if name == "release":
+                    raise ConnectionLost("this was the last try")
+                await settling.release(
+                    self._link, delivery.group, self._keys[delivery.stream], delivery.lease, envelope=_enveloped(delivery)
+                )
+                why = f"{name} was refused until the end of the drain"
+                self._log.warning("delivery.given_back", stream=delivery.stream, entry_id=delivery.id, why=why)
+            except (ConnectionLost, ServerError):
+                self.left_pending += 1
+        self._leases.drop(delivery.lease)
 
     def _trouble(self, step: str, stream: str) -> Trouble:
         """Each step on each stream has its own: where one goes well, another may still fail."""
@@ -206,12 +229,9 @@ class Settlement:
             self._troubles[step, stream] = Trouble(self._log, step, stream=stream)
         return self._troubles[step, stream]
 
-    def _forgotten(self, delivery: Delivery) -> bool:
-        """Whether there is no use in trying again; the entry stays pending for whoever reclaims it."""
-        if delivery.lease.lost or self._patience.is_set():
-            self._leases.drop(delivery.lease)
-            return True
-        return False
+    def _is_hopeless(self, delivery: Delivery) -> bool:
+        """Whether there is no use in trying again: the entry is not ours any more, or there is no time left."""
+        return delivery.lease.lost or self._patience.is_set()
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -221,15 +241,22 @@ class Settlement:
             return
 
 
-def _sentence(error: ConnectionLost | ServerError) -> str:
+def _enveloped(delivery: Delivery) -> bytes:
+    """The delivery as it is given back: with its attempt unchanged."""
+    return pack(Envelope(delivery.id, delivery.history, delivery.fields))
+
+
+def _sentence(step: str, error: ConnectionLost | ServerError) -> str:
     """What the log says about a step that failed, with the repair where the server's word points to one."""
     if isinstance(error, ConnectionLost):
         return "the connection to Redis was lost"
-    repair = _REPAIRS.get(error.code)
+    code = "TARGET" if step == "commit" and error.code == "WRONGTYPE" else error.code
+    repair = _REPAIRS.get(code)
     return f"{error} ({repair})" if repair is not None else str(error)
 
 
 _REPAIRS = {
+    "TARGET": "a stream that the handler publishes to holds another type: rename or delete that key, and the worker goes on by itself",
     "WRONGTYPE": "a key of ours holds another type: rename or delete that key, and the worker goes on by itself",
     "OOM": "the server is full: raise maxmemory or free memory, and the worker goes on by itself",
     "NOPERM": "the user lacks a right: extend its ACL, and the worker goes on by itself",

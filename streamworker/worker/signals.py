@@ -69,7 +69,7 @@ class Signals:
         if self._interrupts > 1:
             self._process.hurry()
         else:
-            self._process.drain("SIGINT")
+            self._process.drain("SIGINT: once more to stop at once" if self._has_terminal else "SIGINT")
 
     def _hang_up(self) -> None:
         # When a terminal closes it sends HUP to what runs in it, and nobody wants that to live on.

@@ -349,7 +349,7 @@ def test_pending_sums_the_group_up_on_standard_error(server, redis_client):
 
     result = run("pending", "orders", "-n", "2", url=server.url)
     assert 2 == len(records(result))
-    assert "group billing: 3 pending (2 shown), 2 retries waiting and 1 due, longest idle " in result.stderr
+    assert "group billing: 0 undelivered, 3 pending (2 shown), 2 retries waiting and 1 due, longest idle " in result.stderr
     assert result.stderr.endswith(", 2 consumers\n")
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
 from pydantic import BaseModel
 
 from streamworker import Backoff, Context, Reject, Retry, RetryPolicy, Snooze
@@ -233,6 +234,51 @@ async def test_a_publish_that_is_refused_holds_back_the_acknowledgement_and_ever
     assert (1, 1) == (await aredis.xlen("invoices"), await aredis.xlen("audit"))
 
 
+async def test_what_cannot_be_published_until_the_end_of_a_drain_is_given_back_uncounted(server, aredis):
+    """The worker says so, leaves nothing pending, and a worker after the repair handles it as if it were the first time."""
+    app = an_app(lease=timedelta(seconds=30))
+    seen = []
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        seen.append((ctx.delivery.attempt, ctx.delivery.crashes))
+        await ctx.publish("audit", {"order_id": order.order_id})
+
+    await aredis.set("audit", "a string")
+    await aredis.xadd("orders", {"order_id": 1})
+    with structlog.testing.capture_logs() as lines:
+        async with working(app, server.url, grace=timedelta(0)) as process:
+            await eventually(lambda: _has_logged(lines, "commit.failing"))
+            process.drain("the test wants it")
+    left = await pending(aredis)
+    await aredis.delete("audit")
+    await run_burst(app, server.url)
+
+    assert 0 == left
+    assert 1 == len([line for line in lines if line["event"] == "delivery.given_back"])
+    assert [(1, 0), (1, 0)] == seen
+    assert 1 == await aredis.xlen("audit")
+
+
+async def test_a_middleware_that_forgets_to_await_acknowledges_nothing(server, aredis):
+    """The handler has not run, so the entry is retried, and set aside in the end with the repair."""
+    app = an_app()
+
+    @app.middleware
+    async def forgetful(ctx, call_next):
+        call_next(ctx).close()
+
+    @app.handler("orders")
+    async def charge(order: Order) -> None:
+        raise AssertionError("never reached")
+
+    await aredis.xadd("orders", {"order_id": 1})
+    await run_burst(app, server.url)
+    [letter] = await dead_letters(aredis)
+
+    assert "await call_next(ctx)" in letter.notes["error"]
+
+
 async def test_middleware_and_lifespan_surround_handlers(server, aredis):
     """The first middleware is outermost; what the lifespan yields arrives as state; it is left after the last delivery."""
     story = []
@@ -407,6 +453,10 @@ async def test_a_plain_redis_consumer_shares_the_load(server, aredis):
     assert list(range(20)) == sorted(theirs + ours.seen)
     assert theirs
     assert ours.seen
+
+
+async def _has_logged(lines, event: str) -> bool:
+    return any(line["event"] == event for line in lines)
 
 
 async def _refused(client, script: str) -> bool:

@@ -686,9 +686,9 @@ def test_strict_fields_turns_it_off() -> None:
 @pytest.mark.parametrize(
     ("annotation", "why"),
     [
-        (list[int], "use @app.batch_handler"),
-        (set, "use @app.batch_handler"),
-        (RootModel[list[int]], "use @app.batch_handler"),
+        (list[int], "use a model with a list in it"),
+        (set, "use a model with a list in it"),
+        (RootModel[list[int]], "use a model with a list in it"),
         (Flat | int, "told apart"),
         (Callable[[], int], "no entry can hold"),
         (type(None), "no entry can hold"),

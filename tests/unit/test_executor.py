@@ -36,7 +36,7 @@ class UnprintableError(Exception):
 def executor() -> Iterator[Executor]:
     executor = an_executor(state={"pay": "client"})
     yield executor
-    executor.abandon_threads()
+    executor.shut_down()
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ async def test_the_first_middleware_is_the_outermost() -> None:
 
         assert Succeeded() == await executor.run(a_delivery(), handler)
         assert ["first in", "second in", "handler", "second out", "first out"] == steps
-    executor.abandon_threads()
+    executor.shut_down()
 
 
 async def test_a_middleware_may_leave_the_handler_out() -> None:
@@ -466,7 +466,7 @@ async def test_a_thread_past_its_timeout_keeps_its_place_until_it_ends(executor:
     await started.wait()
     time.advance(timedelta(hours=1))
     outcome = await running
-    vacated = asyncio.create_task(executor.vacated(delivery))
+    vacated = asyncio.create_task(executor.vacated(delivery, timedelta(hours=1)))
     await asyncio.sleep(0)
 
     assert isinstance(outcome, Failed)
@@ -483,23 +483,37 @@ async def test_a_thread_that_has_ended_has_left_its_place(executor: Executor) ->
         delivery = a_delivery()
         await executor.run(delivery, handler)
 
-        await executor.vacated(delivery)
+        await executor.vacated(delivery, timedelta(hours=1))
+
+
+async def test_a_middleware_that_forgets_to_await_has_failed(executor: Executor) -> None:
+    """The handler has not run, so its entry must not be acknowledged."""
+
+    async def forgetful(context: Context, call_next: CallNext) -> None:
+        call_next(context).close()  # as good as forgotten, without Python's warning about it
+
+    outcome = await an_executor(middleware=[forgetful]).run(a_delivery(), a_handler(lambda body: None))
+
+    assert isinstance(outcome, Failed)
+    assert "await call_next(ctx)" in str(outcome.error)
 
 
 async def test_threads_that_do_not_end_can_be_abandoned(executor: Executor, gate: threading.Event) -> None:
-    """Nobody waits for them any longer, and it is known how many they were."""
+    """Nobody waits for them any longer."""
     delivery = a_delivery()
     started, hang = _hanging(gate)
     running = asyncio.create_task(_trip(executor, delivery, a_handler(hang)))
     await started.wait()
     executor.interrupt(delivery.lease, Interruption.DRAIN)
     await running
-    vacated = asyncio.create_task(executor.vacated(delivery))
+    vacated = asyncio.create_task(executor.vacated(delivery, timedelta(hours=1)))
     await asyncio.sleep(0)
 
+    assert executor.overstays(delivery)
     assert not vacated.done()
-    assert 1 == executor.abandon_threads()
-    await vacated
+    executor.wait_for_no_thread()
+    assert await vacated
+    assert not executor.overstays(delivery)
 
 
 # ---- interruptions -------------------------------------------------------------------------------------------------------------
@@ -618,7 +632,7 @@ async def test_an_interrupted_thread_is_left_alone_but_keeps_its_place(executor:
 
     assert executor.interrupt(delivery.lease, Interruption.LEASE_LOST)
     assert Interrupted(Interruption.LEASE_LOST) == await outcome
-    vacated = asyncio.create_task(executor.vacated(delivery))
+    vacated = asyncio.create_task(executor.vacated(delivery, timedelta(hours=1)))
     await asyncio.sleep(0)
     assert not vacated.done()
 
@@ -631,7 +645,7 @@ async def narrow() -> AsyncIterator[Executor]:
     """An executor with one thread."""
     executor = an_executor(threads=1)
     yield executor
-    executor.abandon_threads()
+    executor.shut_down()
 
 
 async def test_a_call_that_still_waits_for_a_thread_never_starts(narrow: Executor, gate: threading.Event) -> None:
@@ -652,7 +666,7 @@ async def test_a_call_that_still_waits_for_a_thread_never_starts(narrow: Executo
 
     assert narrow.interrupt(second.lease, Interruption.DRAIN)
     assert Interrupted(Interruption.DRAIN) == await queued
-    await narrow.vacated(second)
+    await narrow.vacated(second, timedelta(hours=1))
 
     gate.set()
     assert Succeeded() == await running

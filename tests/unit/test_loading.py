@@ -148,15 +148,19 @@ def test_a_wrong_factory_is_refused(factory: str, says: str, write: Write, tmp_p
     ],
 )
 @pytest.mark.parametrize("target", ["shop_i:app", "app:shop_i", "shop_i", "shop_i.py"])
-def test_an_error_inside_the_module_passes_through(
+def test_an_error_inside_the_module_is_a_sentence_with_its_place(
     target: str, text: str, error: type[Exception], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own traceback says more than a sentence of ours."""
+    """What it is, in which file and line; the cause goes with it."""
     monkeypatch.chdir(tmp_path)
     write("shop_i", text)
 
-    with pytest.raises(error):
+    with pytest.raises(SetupError) as caught:
         _load(target, tmp_path)
+
+    assert error.__name__ in str(caught.value)
+    assert "shop_i.py, line 1" in str(caught.value)
+    assert isinstance(caught.value.__cause__, error)
 
 
 def test_a_file_whose_name_a_loaded_module_has_does_not_replace_it(write: Write, tmp_path: Path) -> None:
@@ -173,7 +177,7 @@ def test_a_file_that_fails_is_not_left_behind_half_loaded(write: Write, tmp_path
     """As Python's own import does it."""
     path = write("shop_j", "1 / 0\n")
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SetupError, match="ZeroDivisionError"):
         _load(str(path), tmp_path)
 
     assert "shop_j" not in sys.modules

@@ -170,11 +170,14 @@ def test_any_other_failure_waits_for_the_backoff(error: BaseException) -> None:
 
 def test_an_entry_without_a_handler_waits_for_a_newer_worker() -> None:
     """Uncounted as an attempt, with growing pauses."""
-    first = decide(Unroutable("refund"), a_delivery(attempt=2), STEADY, 0.5)
-    later = decide(Unroutable("refund"), a_delivery(attempt=2, misrouted=4), STEADY, 0.5)
+    first = decide(Unroutable("refund", ("order",)), a_delivery(attempt=2), STEADY, 0.5)
+    later = decide(Unroutable("refund", ("order",)), a_delivery(attempt=2, misrouted=4), STEADY, 0.5)
 
-    assert RetryLater(SECOND, History(attempt=2, misrouted=1)) == first
-    assert RetryLater(16 * SECOND, History(attempt=2, misrouted=5)) == later
+    assert isinstance(first, RetryLater)
+    assert isinstance(later, RetryLater)
+    assert (SECOND, History(attempt=2, misrouted=1)) == (first.after, first.history)
+    assert (16 * SECOND, History(attempt=2, misrouted=5)) == (later.after, later.history)
+    assert "no handler of this worker takes an entry with _type 'refund': it knows 'order'" == str(first.error)
 
 
 def test_an_entry_without_a_handler_waits_a_bounded_number_of_times() -> None:
@@ -188,7 +191,9 @@ def test_an_entry_without_a_handler_waits_a_bounded_number_of_times() -> None:
         waited += verdict.after
         verdict = decide(Unroutable(None), a_delivery(misrouted=verdict.history.misrouted), STEADY, 0.0)
 
-    assert DeadLetter(Reason.UNROUTABLE) == verdict
+    assert isinstance(verdict, DeadLetter)
+    assert Reason.UNROUTABLE == verdict.reason
+    assert "no _type" in str(verdict.error)
     assert MAX_MISROUTES == rounds
     assert timedelta(minutes=4) < waited < timedelta(minutes=7)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from functools import partial, wraps
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from streamworker.app import StreamWorker
 from streamworker.codecs import JsonCodec
-from streamworker.errors import SetupError
+from streamworker.errors import DecodeError, SetupError
 from streamworker.handlers import CallNext, Context, Signature, choose_executor, read_signature
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 
@@ -251,7 +251,7 @@ async def gives_pieces_later(order: Order) -> Any:
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (lambda: None, "takes no body: give it a first parameter"),
+        (lambda: None, "takes no body: its first parameter is the body"),
         (takes_only_a_context, "takes no body"),
         (takes_keywords_only, "takes no body"),
         (with_everything, "needs 'rate'"),
@@ -295,7 +295,7 @@ def test_a_function_that_a_worker_could_not_call_is_refused(function: Any, says:
 )
 def test_a_coroutine_runs_on_the_loop_and_the_rest_in_a_thread(function: Callable[..., Any], expected: str) -> None:
     """Unless told otherwise, which can only say the same."""
-    assert expected == choose_executor(function, None) == choose_executor(function, expected)
+    assert expected == choose_executor(function)
 
 
 # ---- wrong registrations -------------------------------------------------------------------------------------------------------
@@ -325,8 +325,6 @@ def test_a_coroutine_runs_on_the_loop_and_the_rest_in_a_thread(function: Callabl
         (("orders",), {"start": "now"}, "start is 'earliest' or 'latest'"),
         (("orders",), {"codec": "jsno"}, "did you mean 'json'?"),
         (("orders",), {"codec": JsonCodec}, "an instance with name, encode and decoder"),
-        (("orders",), {"executor": "thraed"}, "did you mean 'thread'?"),
-        (("orders",), {"executor": "thread"}, "cannot run as 'thread': make it a plain `def`"),
         (("orders",), {"name": ""}, "a handler's name is a non-empty string"),
         (("orders",), {"name": 5}, "a handler's name is a non-empty string"),
     ],
@@ -354,10 +352,30 @@ def test_a_handler_without_any_group_is_refused() -> None:
         StreamWorker().handler("orders")(charge)
 
 
-def test_a_plain_function_cannot_run_on_the_loop() -> None:
-    """It would block it."""
-    with pytest.raises(SetupError, match="cannot run as 'async': make it `async def`"):
-        an_app().handler("orders", executor="async")(lambda order: None)
+@pytest.mark.parametrize("codec", ["fields", "json"])
+def test_the_constraints_of_an_annotated_body_hold(codec: Literal["fields", "json"]) -> None:
+    """What `Annotated` says is part of the type."""
+
+    def handle(amount: Annotated[int, Field(gt=10)]) -> None:
+        """Take more than ten."""
+
+    app = an_app()
+    app.handler("orders", codec=codec)(handle)
+    [handler] = app.handlers
+
+    assert 11 == handler.decode(handler.codec.encode(11, {}))
+    with pytest.raises(DecodeError, match="greater_than"):
+        handler.decode(handler.codec.encode(5, {}))
+
+
+def test_a_lifespan_without_its_decorator_is_refused() -> None:
+    """An async generator alone is no context manager, and would fail only when the worker starts."""
+
+    async def lifespan(app: StreamWorker) -> AsyncIterator[None]:
+        yield None
+
+    with pytest.raises(SetupError, match="@asynccontextmanager"):
+        StreamWorker(lifespan=lifespan)  # type: ignore[arg-type]
 
 
 def test_a_middleware_that_is_not_async_is_refused() -> None:
