@@ -1,6 +1,7 @@
 """Orders are charged and invoiced. Try it: redis-cli XADD orders '*' order_id 7 customer_id c42 cents 990."""
 
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -24,13 +25,12 @@ class Bank:
         self.asked: Counter[str] = Counter()
 
     async def charge(self, order: OrderPlaced, idempotency_key: str) -> int:
-        """Answer with an HTTP status, as the provider would."""
         self.asked[idempotency_key] += 1
         return 200 if self.asked[idempotency_key] > 1 else {"busy": 429, "closed": 503, "broke": 422}.get(order.customer_id, 200)
 
 
 @asynccontextmanager
-async def lifespan(_: StreamWorker):
+async def lifespan(_: StreamWorker) -> AsyncIterator[dict[str, Bank]]:
     yield {"bank": Bank()}  # arrives as ctx.state["bank"]; what is behind the yield runs after the last delivery
 
 

@@ -79,8 +79,6 @@ class Context:
     deadline: datetime | None
     _encode: Publish = field(repr=False)
     _publishes: list[Outgoing] = field(default_factory=list, repr=False)
-    _called: int = field(default=0, repr=False)
-    _entered: int = field(default=0, repr=False)
     _log: Any = field(default=None, repr=False)
 
     @property
@@ -120,19 +118,6 @@ class Context:
     def publishes(self) -> tuple[Outgoing, ...]:
         """What was published so far, waiting for the acknowledgement."""
         return tuple(self._publishes)
-
-    def note_call(self) -> None:
-        """A middleware has called `call_next`."""
-        self._called += 1
-
-    def note_entry(self) -> None:
-        """What it called has begun to run."""
-        self._entered += 1
-
-    @property
-    def was_skipped(self) -> bool:
-        """Whether a `call_next` was called but never awaited, so that what it stands for has not run."""
-        return self._called > self._entered
 
     def forget_publishes(self) -> None:
         """Drop what was published so far: for a middleware that starts the handler a second time."""

@@ -7,13 +7,15 @@ the user's; it is only capped.
 from __future__ import annotations
 
 import traceback
-from itertools import islice
+from itertools import dropwhile, islice
+from pathlib import Path
 
 from pydantic import ValidationError
 
 ERROR_LIMIT = 2_000
 TRACEBACK_LIMIT = 8_000
 _PROBLEMS = 5
+_OURS = str(Path(__file__).parents[1])
 
 
 def describe(error: BaseException) -> str:
@@ -25,11 +27,17 @@ def describe(error: BaseException) -> str:
 
 def trace(error: BaseException) -> str:
     """Where the error came from: its frames, the innermost kept when the text must be capped, then its description."""
-    frames = "".join(islice(traceback.format_tb(error.__traceback__, limit=-30), 30))
+    frames = "".join(islice(traceback.format_list(_their_frames(error)), 30))
     room = TRACEBACK_LIMIT - ERROR_LIMIT
     if len(frames) > room:
         frames = "…\n" + frames[-room:]
     return f"Traceback (most recent call last):\n{frames}{describe(error)}"
+
+
+def _their_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """The innermost frames, without ours that lead to the handler: they are the same in every trace."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-30)
+    return list(dropwhile(lambda frame: frame.filename.startswith(_OURS), frames)) or list(frames)
 
 
 def cap(text: str, limit: int) -> str:

@@ -32,6 +32,13 @@ class _Run:
 
     task: asyncio.Task[Any]
     stopped: Interruption | None = None
+    called: int = 0
+    entered: int = 0
+
+    @property
+    def was_skipped(self) -> bool:
+        """Whether a middleware has called `call_next` without awaiting it, so that what it stands for has not run."""
+        return self.called > self.entered
 
 
 class Executor:
@@ -116,7 +123,7 @@ class Executor:
             del self._running[id(lease)]
             if run.stopped is not None:
                 task.uncancel()
-        if context.was_skipped:
+        if run.was_skipped:
             return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
         return Succeeded(context.publishes)
 
@@ -140,8 +147,22 @@ class Executor:
         chain = self._chains.get(handler.name)
         if chain is None:
             innermost: CallNext = self._call_async if handler.executor == "async" else self._call_in_thread
-            chain = self._chains[handler.name] = reduce(_wrap, reversed(self._middleware), innermost)
+            chain = self._chains[handler.name] = reduce(self._wrap, reversed(self._middleware), innermost)
         return chain
+
+    def _wrap(self, inner: CallNext, middleware: Middleware) -> CallNext:
+        async def enter(context: Context) -> None:
+            self._running[id(context.delivery.lease)].entered += 1
+            await inner(context)
+
+        def call_next(context: Context) -> Coroutine[Any, Any, None]:
+            self._running[id(context.delivery.lease)].called += 1
+            return enter(context)
+
+        async def call(context: Context) -> None:
+            await middleware(context, call_next)
+
+        return call
 
     async def _call_async(self, context: Context) -> None:
         _bind_log_context(context)
@@ -170,21 +191,6 @@ class Executor:
     def _vacate(self, number: int, occupied: asyncio.Event) -> None:
         self._occupied.pop(number, None)
         occupied.set()
-
-
-def _wrap(inner: CallNext, middleware: Middleware) -> CallNext:
-    async def enter(context: Context) -> None:
-        context.note_entry()
-        await inner(context)
-
-    def call_next(context: Context) -> Coroutine[Any, Any, None]:
-        context.note_call()
-        return enter(context)
-
-    async def call(context: Context) -> None:
-        await middleware(context, call_next)
-
-    return call
 
 
 def _run_to_end(function: HandlerFunction, arguments: tuple[Any, ...]) -> _Ended:

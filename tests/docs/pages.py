@@ -52,6 +52,7 @@ _VOLATILE = [
         r"\1=<n>",
     ),
     (re.compile(r"(?<=3\) \(integer\) )\d+"), "<ms>"),
+    (re.compile(r'File "[^"]*/([^/"]+)"'), r'File "\1"'),
     (re.compile(r"[\w.-]+-\d+-[0-9a-f]{6}\b"), "<consumer>"),
     (re.compile(r"(?<![\w.])\d+(\.\d+)?(ms|s|m|h|d)(\d+[smhd])?\b"), "<duration>"),
     (re.compile(r"version=\S+"), "version=<version>"),
