@@ -65,9 +65,15 @@ class Publisher:
         """The entry for `body`; the options are those of `PublishOptions`. Raises `EncodeError` when it cannot be one."""
         if not isinstance(stream, str) or not stream:
             raise EncodeError(f"a stream's name is a non-empty string, not {stream!r}")
+        try:
+            stream.encode()
+        except UnicodeEncodeError:
+            raise EncodeError("the stream's name holds half a surrogate pair, which is not text") from None
         tag(stream)
-        if max_length is not None and max_length < 1:
-            raise EncodeError(f"max_length is at least 1, or None to keep all, not {max_length!r}")
+        if max_length is not None and (
+            isinstance(max_length, bool) or not isinstance(max_length, int) or not 1 <= max_length < 2**63
+        ):
+            raise EncodeError(f"max_length is a whole number of at least 1, or None to keep all, not {max_length!r}")
         written = {} if headers is None else dict(headers)
         written |= {name: value for name, value in (("type", type), ("key", key)) if value is not None}
         return Outgoing(stream, self._codec.encode(body, written), max_length)

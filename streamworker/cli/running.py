@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -68,4 +69,6 @@ async def _run(app: StreamWorker, settings: Settings) -> tuple[ExitCode, bool]:
 def _start_afresh() -> None:
     """Replace this process by a new one with the same command: new code, new connections, same process id for the supervisor above."""
     logging.shutdown()
+    # Until the new process has its own handlers, a second HUP must not end it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.execv(sys.executable, [sys.executable, "-m", "streamworker", *sys.argv[1:]])  # noqa: S606  # our own command again

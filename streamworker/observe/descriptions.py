@@ -50,7 +50,7 @@ def cap(text: str, limit: int) -> str:
 def _own_text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  # an error that cannot be printed is still an error to report
+    except BaseException:  # noqa: BLE001  # an error that cannot be printed is still an error to report
         return "<its text cannot be printed>"
 
 

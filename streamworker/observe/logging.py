@@ -61,7 +61,9 @@ def _details(for_people: bool) -> list[Any]:
 def _renderers(for_people: bool) -> list[Any]:
     if for_people:
         return [structlog.dev.ConsoleRenderer(colors=_wants_colours(), pad_event_to=22)]
-    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+    # Without the frames' local variables: they hold the payload.
+    tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+    return [tracebacks, structlog.processors.JSONRenderer(default=str)]
 
 
 def _wants_colours() -> bool:

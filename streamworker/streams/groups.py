@@ -62,6 +62,12 @@ async def find(link: Link, stream: str, group: str) -> GroupInfo | None:
     return next((info for info in await describe(link, stream) if info.name == group), None)
 
 
+async def oldest_pending(link: Link, stream: str, group: str) -> str | None:
+    """The lowest id that is pending with anybody, if any."""
+    reply = await link.call("XPENDING", stream, group)
+    return None if reply[1] is None else reply[1].decode()
+
+
 async def last_id(link: Link, stream: str) -> str | None:
     """The newest id the stream ever had; `None` when there is no such stream."""
     try:
@@ -89,7 +95,7 @@ async def forget_consumer(link: Link, stream: str, group: str, consumer: str) ->
 
 async def are_finished(link: Link, groups: Sequence[tuple[GroupKeys, str]]) -> bool:
     """True when nothing is undelivered, pending, released or waiting for a retry in any of these groups, with any worker."""
-    keys = [key for of, _ in groups for key in (of.due, of.retry, of.stream)]
+    keys = [key for of, _ in groups for key in (of.due, of.parked, of.retry, of.stream)]
     return bool(await script("is_finished").run(link, keys, [group for _, group in groups]))
 
 

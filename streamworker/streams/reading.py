@@ -14,6 +14,12 @@ READ_MARGIN_SECONDS = 3.0
 """How much longer than its BLOCK a read may take before the connection counts as dead."""
 
 
+BODIES_SECONDS = 30.0
+"""How long a reply that carries entries may take: they may be large, and the way to the server slow."""
+
+RECONCILE_PAGE = 20
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """An entry that is now pending under our name, and how often it has been delivered, this time included."""
@@ -46,7 +52,7 @@ async def fill(link: Link, group: str, consumer: str, rooms: Sequence[Room]) -> 
     keys = [key for room in rooms for key in room.keys]
     numbers = [number for number, room in enumerate(rooms, 1) for _ in room.keys]
     arguments: list[Argument] = [group, consumer, len(rooms), *(room.size for room in rooms), *numbers]
-    found, refused = await script("fill").run(link, keys, arguments)
+    found, refused = await script("fill").run(link, keys, arguments, within=BODIES_SECONDS)
     taken = [Taken(keys[at - 1], _entry(raw), 1) for at, entries in found for raw in entries]
     return taken, {keys[at - 1]: text.decode(errors="replace") for at, text in refused}
 
@@ -70,8 +76,8 @@ async def reconcile(link: Link, key: str, group: str, consumer: str, *, held: Co
     pages: list[Page] = []
     following: str | None = "-"
     while following is not None:
-        arguments: list[Argument] = [group, consumer, following, 100, int(counted), *held]
-        after, entries, trimmed = await script("reconcile").run(link, [key], arguments)
+        arguments: list[Argument] = [group, consumer, following, RECONCILE_PAGE, int(counted), *held]
+        after, entries, trimmed = await script("reconcile").run(link, [key], arguments, within=BODIES_SECONDS)
         following = after.decode() or None
         pages.append(_page(key, following, entries, trimmed))
     return pages
@@ -79,7 +85,13 @@ async def reconcile(link: Link, key: str, group: str, consumer: str, *, held: Co
 
 async def may_sweep(link: Link, key: str, consumer: str, *, interval_ms: int) -> bool:
     """Whether it is our turn to look for lapsed leases: one sweeper per group and interval is enough."""
-    return await link.call("SET", key, consumer, "NX", "PX", interval_ms) is not None
+    if await link.call("SET", key, consumer, "NX", "PX", interval_ms) is not None:
+        return True
+    # A key without an end was not written by us, and would keep everybody from sweeping for ever.
+    if await link.call("PTTL", key) > -1:
+        return False
+    await link.call("SET", key, consumer, "PX", interval_ms)
+    return True
 
 
 async def unblock(link: Link, client_id: int) -> None:

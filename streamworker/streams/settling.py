@@ -13,11 +13,13 @@ from streamworker.streams.wire import Argument, Link
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """What promoting did: retries moved, those whose envelope had vanished, and ms until the next is due (`None`: none waits)."""
+    """What promoting did: retries moved, those that could not be restored, ms until the next is due (`None`: none waits), and where the
+    search for lost due times goes on."""
 
     moved: int
     hollow: int
     next_due_ms: int | None
+    cursor: int
 
 
 async def ack(link: Link, group: str, leases: Sequence[Lease]) -> int:
@@ -58,10 +60,11 @@ async def dead_letter(link: Link, group: str, keys: GroupKeys, lease: Lease, *, 
     return bool(await script("settle_dead_letter").run(link, [lease.key, keys.dead_letters], arguments))
 
 
-async def promote(link: Link, keys: GroupKeys, *, limit: int) -> Promotion:
+async def promote(link: Link, keys: GroupKeys, *, limit: int, cursor: int = 0) -> Promotion:
     """Move up to `limit` retries that are due to the retry stream."""
-    moved, hollow, wait = await script("promote").run(link, [keys.due, keys.parked, keys.retry], [limit])
-    return Promotion(moved, hollow, None if wait < 0 else wait)
+    its_keys = [keys.due, keys.parked, keys.retry, keys.stream]
+    moved, hollow, wait, following = await script("promote").run(link, its_keys, [limit, cursor])
+    return Promotion(moved, hollow, None if wait < 0 else wait, int(following))
 
 
 async def renew(link: Link, group: str, leases: Sequence[Lease]) -> set[str]:

@@ -69,7 +69,12 @@ class Wire:
         if self.broken is not None:
             future.set_exception(ConnectionLost(str(self.broken)))
             return future
-        self._outbox += self._connection.pack_command(*command)
+        try:
+            self._outbox += self._connection.pack_command(*command)
+        except (RedisError, ValueError) as error:
+            # The command cannot be written at all, such as a name with half a surrogate pair; nothing was sent.
+            future.set_exception(ServerError("ERR", f"this command cannot be sent: {type(error).__name__}"))
+            return future
         self._waiting.append(_Waiting(future, self._loop.time() + within))
         self._wanted.set()
         if self._watchdog is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
@@ -27,8 +27,8 @@ NEXT_TRY_SECONDS = 1.0
 class Binding:
     """A stream that a consumer reads, and the handlers of its entries by type (`None`: those of any other type).
 
-    `known_id` is the newest id that the group is known to have delivered: where a vanished group is made again. `ready` is false
-    while one of its keys cannot be read.
+    `known_id` is the newest id that the group is known to have delivered. `resume_after` is where a vanished group is made again: below
+    everything that was pending with anybody when this worker last looked. `ready` is false while one of its keys cannot be read.
     """
 
     keys: GroupKeys
@@ -37,6 +37,7 @@ class Binding:
     routes: Mapping[str | None, Handler]
     log: Any
     known_id: str | None = None
+    resume_after: str | None = None
     ready: bool = False
     next_try_at: float = 0.0
     trouble: Trouble = field(init=False)
@@ -75,13 +76,24 @@ class Binding:
         self.ready = False
         self.next_try_at = 0.0
 
-    async def establish(self, link: Link) -> bool:
+    async def note_position(self, link: Link) -> None:
+        """Look how far the group is, and what it has not finished, in case it vanishes."""
+        info = await groups.find(link, self.keys.stream, self.group)
+        if info is None:
+            return
+        self.knows(info.last_delivered_id)
+        oldest = await groups.oldest_pending(link, self.keys.stream, self.group) if info.pending else None
+        self.resume_after = info.last_delivered_id if oldest is None else before(oldest)
+
+    async def establish(self, link: Link, held: Collection[str] = ()) -> bool:
         """See that both groups are there, and make them where they are not; answers whether the stream can be read.
+
+        `held` are the ids that this worker holds of the stream: a group that has vanished is made again below them.
 
         Raises `ConnectionLost`, and `ServerError` for what concerns the whole server and passes by itself.
         """
         try:
-            await self._establish_main(link)
+            await self._establish_main(link, held)
             if await groups.find(link, self.keys.retry, self.group) is None:
                 # What waits there is ours alone and goes when it is settled, so all of it is still to be done.
                 await groups.create(link, self.keys.retry, self.group, "0")
@@ -94,18 +106,16 @@ class Binding:
         self.trouble.is_over()
         return True
 
-    async def _establish_main(self, link: Link) -> None:
+    async def _establish_main(self, link: Link, held: Collection[str]) -> None:
         info = await groups.find(link, self.keys.stream, self.group)
         if info is None:
-            start_id = await self._start_id(link)
+            start_id = await self._start_id(link, held)
             if await groups.create(link, self.keys.stream, self.group, start_id):
                 event = "group.created" if self.known_id is None else "group.made_again"
                 self.log.info(event, stream=self.keys.stream, group=self.group, start=start_id)
-            info = await groups.find(link, self.keys.stream, self.group)
-        if info is not None:
-            self.knows(info.last_delivered_id)
+        await self.note_position(link)
 
-    async def _start_id(self, link: Link) -> str:
+    async def _start_id(self, link: Link, held: Collection[str]) -> str:
         """Where to make the group: where it was lost, unless the stream began anew since; a new group where its handlers say."""
         if self.known_id is None:
             return "0" if self.start == "earliest" else "$"
@@ -113,7 +123,10 @@ class Binding:
         began_anew = newest is None or order_of(newest) < order_of(self.known_id)
         if began_anew:
             self.known_id = "0-0"
-        return "0" if self.known_id is None or began_anew else self.known_id
+            return "0"
+        # What was delivered to others since we last looked is delivered again: twice is better than never.
+        places = [before(entry_id) for entry_id in held] + [self.known_id if self.resume_after is None else self.resume_after]
+        return min(places, key=order_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +172,14 @@ def order_of(entry_id: str) -> tuple[int, int]:
     """An entry id as a pair of numbers that sorts as Redis sorts ids."""
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds), int(sequence or 0)
+
+
+def before(entry_id: str) -> str:
+    """The id just before this one."""
+    milliseconds, sequence = order_of(entry_id)
+    if sequence > 0:
+        return f"{milliseconds}-{sequence - 1}"
+    return f"{milliseconds - 1}-{2**64 - 1}" if milliseconds > 0 else "0-0"
 
 
 def _enveloped(fields: Fields) -> bytes:

@@ -42,6 +42,7 @@ class Consumer:
         self._log = log = log.bind(group=plan.group, consumer=plan.consumer)
         self._loop = asyncio.get_running_loop()
         self._trips: dict[asyncio.Task[None], Lease] = {}
+        self._placed: set[int] = set()
         self._drain_wanted = asyncio.Event()
         self._grace = timedelta(0)
         self.interrupted: int = 0
@@ -65,6 +66,15 @@ class Consumer:
         log_verdict(self._log, delivery, handler, verdict, perf_counter() - began)
         await self._settlement.settle(delivery, handler, dead_letter, verdict)
         await self._leave(delivery, None if handler is None or foregone is not None else handler.name)
+
+    async def _guarded_trip(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
+        """One delivery that cannot be carried through, whatever the reason, must not take the others with it."""
+        try:
+            await self._trip(delivery, handler, foregone)
+        except Exception:  # noqa: BLE001  # the last line of defence; what it was is in the log
+            self._log.exception("delivery.unsettled", stream=delivery.stream, entry_id=delivery.id)
+            self._leases.drop(delivery.lease)
+            self._free_place(delivery, None if handler is None or foregone is not None else handler.name)
 
     async def _outcome(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> Outcome:
         if foregone is not None:
@@ -96,6 +106,10 @@ class Consumer:
                 return
 
     def _free_place(self, delivery: Delivery, lane: str | None) -> None:
+        """Once for each delivery, however it ends."""
+        if id(delivery.lease) not in self._placed:
+            return
+        self._placed.remove(id(delivery.lease))
         pool_with_room = self._intake.leave(delivery, lane)
         if pool_with_room is not None:
             self._reader.room_opened(pool_with_room)
@@ -194,8 +208,9 @@ class Consumer:
                     await groups.forget_consumer(self._link, key, binding.group, self._plan.consumer)
 
     def _start(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
-        task = self._tasks.create_task(self._trip(delivery, handler, foregone))
+        task = self._tasks.create_task(self._guarded_trip(delivery, handler, foregone))
         self._trips[task] = delivery.lease
+        self._placed.add(id(delivery.lease))
         task.add_done_callback(lambda ended: self._trip_ended(ended, delivery, handler, foregone))
 
     def _trip_ended(self, task: asyncio.Task[None], delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:

@@ -62,7 +62,7 @@ class Executor:
             body = handler.decode(delivery.fields)
         except DecodeError as error:
             return Malformed(error)
-        except Exception as error:  # noqa: BLE001  # a codec of the user's own may break its promise; that must not end the worker
+        except BaseException as error:  # noqa: BLE001  # a codec of the user's own may break its promise; that must not end the worker
             return Failed(error)
         context = Context(delivery, handler, body, self._state, deadline_of(handler), self._publish)
         return await self._guarded(context)

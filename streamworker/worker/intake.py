@@ -99,6 +99,10 @@ class Intake:
                     await self._reconcile(key, binding.group)
             self._first_look = False
 
+    def held_of(self, binding: Binding) -> list[str]:
+        """What is held here of a stream."""
+        return self._leases.entry_ids(binding.keys.stream)
+
     def start_what_may(self) -> None:
         """Start every waiting delivery whose lane has a free place."""
         for pool in self._pools:

@@ -65,7 +65,9 @@ class LeaseKeeper:
     def drop(self, lease: Lease) -> None:
         """Stop keeping it: it was settled, or is not ours."""
         with self._lock:
-            self._held.pop((lease.key, lease.entry_id), None)
+            # By now the same entry may be held again, under a newer lease.
+            if self._held.get((lease.key, lease.entry_id)) is lease:
+                del self._held[lease.key, lease.entry_id]
 
     def find(self, key: str, entry_id: str) -> Lease | None:
         """The lease of an entry that we hold."""
@@ -103,20 +105,25 @@ class LeaseKeeper:
                     by_key[lease.key].append(lease)
         for key, leases in by_key.items():
             for start in range(0, len(leases), BATCH):
-                self._renew(key, leases[start : start + BATCH])
+                # Each try may take its time; what has lapsed meanwhile must not wait for the others'.
+                self._give_up_lapsed()
+                if not self._renew(key, leases[start : start + BATCH]):
+                    return
 
-    def _renew(self, key: str, leases: list[Lease]) -> None:
+    def _renew(self, key: str, leases: list[Lease]) -> bool:
+        """Renew leases of one stream; false when the server cannot be reached, so that there is no use in going on."""
         sent_at = monotonic()
         try:
             lost = {raw.decode() for raw in self._link.run(script("renew"), [key], renewal(self._group, leases))}
         except (ConnectionLost, ServerError) as error:
             self._trouble.strikes(str(error))
-            return
+            return isinstance(error, ServerError)
         self._trouble.is_over()
         for lease in leases:
             if lease.entry_id not in lost:
                 lease.renewed_at = sent_at
         self._lose([lease for lease in leases if lease.entry_id in lost], "another consumer has taken them over")
+        return True
 
     def _give_up_lapsed(self) -> None:
         """What could not be renewed is given up before another worker may take it."""

@@ -25,7 +25,8 @@ class Promoter:
         self._link = link
         self._bindings = bindings
         self._log = log
-        self._trouble = Trouble(log, "promoting")
+        self._troubles: dict[str, Trouble] = {}
+        self._cursors: dict[str, int] = {}
         self._stopping = False
         self._woken = asyncio.Event()
         self._next_due = 0.0
@@ -35,17 +36,9 @@ class Promoter:
         loop = asyncio.get_running_loop()
         while not self._stopping:
             self._next_due = loop.time() + LOOK_AGAIN.total_seconds()
-            try:
-                for binding in self._bindings:
-                    if binding.ready:
-                        self.expect(await self._promote(binding))
-            except ConnectionLost:
-                self._next_due = loop.time() + 1.0  # the reader says it, and waits for the server
-            except ServerError as error:
-                self._trouble.strikes(str(error))
-                self._next_due = loop.time() + 1.0
-            else:
-                self._trouble.is_over()
+            for binding in self._bindings:
+                if binding.ready:
+                    await self._guarded(binding)
             await self._sleep_until_due()
 
     def expect(self, due_in_ms: int | None) -> None:
@@ -62,8 +55,24 @@ class Promoter:
         self._stopping = True
         self._woken.set()
 
+    async def _guarded(self, binding: Binding) -> None:
+        """Promote on one stream; its trouble must not stop the others."""
+        stream = binding.keys.stream
+        trouble = self._troubles.setdefault(stream, Trouble(self._log, "promoting", stream=stream))
+        try:
+            self.expect(await self._promote(binding))
+        except ConnectionLost:
+            self.expect(1_000)  # the reader says it, and waits for the server
+        except ServerError as error:
+            trouble.strikes(str(error))
+            self.expect(1_000)
+        else:
+            trouble.is_over()
+
     async def _promote(self, binding: Binding) -> int | None:
-        promotion = await settling.promote(self._link, binding.keys, limit=PAGE)
+        stream = binding.keys.stream
+        promotion = await settling.promote(self._link, binding.keys, limit=PAGE, cursor=self._cursors.get(stream, 0))
+        self._cursors[stream] = promotion.cursor
         if promotion.hollow:
             self._log.error(
                 "retry.envelope_missing",

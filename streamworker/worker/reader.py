@@ -119,7 +119,7 @@ class Reader:
         self._client_id = await reading.client_id(self._link)
         for pool in self._pools:
             for binding in pool.bindings:
-                await binding.establish(self._link)
+                await binding.establish(self._link, self._intake.held_of(binding))
         await self._intake.reconcile()
         self._in_doubt = False
         self.established.set()
@@ -169,7 +169,7 @@ class Reader:
         for pool in self._pools:
             for binding in pool.bindings:
                 if not binding.ready and now >= binding.next_try_at:
-                    await binding.establish(self._link)
+                    await binding.establish(self._link, self._intake.held_of(binding))
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for something to happen, at most `seconds`."""

@@ -37,7 +37,7 @@ class Reclaimer:
         self._intake = intake
         self._doubt = doubt
         self._log = log
-        self._trouble = Trouble(log, "reclaiming")
+        self._troubles: dict[str, Trouble] = {}
         self._cursors: dict[str, str] = {}
         self._stopping = asyncio.Event()
 
@@ -46,18 +46,25 @@ class Reclaimer:
         share = uniform(0, 1)  # noqa: S311  # a fleet that starts together does not sweep together
         while not await self._stopped_within(self._interval_seconds() * share):
             share = uniform(0.75, 1.25)  # noqa: S311
-            try:
-                for pool in self._pools:
-                    for binding in pool.bindings:
-                        if binding.ready and not self._stopping.is_set():
-                            await self._look_after(pool, binding)
-            except ConnectionLost:
-                self._doubt()  # the reader says it, and waits for the server
-            except ServerError as error:
-                self._trouble.strikes(str(error))
-                self._doubt()
-            else:
-                self._trouble.is_over()
+            for pool in self._pools:
+                for binding in pool.bindings:
+                    if binding.ready and not self._stopping.is_set():
+                        await self._guarded(pool, binding)
+
+    async def _guarded(self, pool: Pool, binding: Binding) -> None:
+        """Look after one stream; its trouble must not stop the others."""
+        stream = binding.keys.stream
+        trouble = self._troubles.setdefault(stream, Trouble(self._log, "reclaiming", stream=stream))
+        try:
+            await binding.note_position(self._link)
+            await self._look_after(pool, binding)
+        except ConnectionLost:
+            self._doubt()  # the reader says it, and waits for the server
+        except ServerError as error:
+            trouble.strikes(str(error))
+            self._doubt()
+        else:
+            trouble.is_over()
 
     def stop(self) -> None:
         """Begin nothing new; `run` returns when the sweep in hand has been taken in."""
@@ -68,9 +75,6 @@ class Reclaimer:
             return
         for key in (binding.keys.retry, binding.keys.stream):
             await self._sweep(pool, binding, key)
-        info = await groups.find(self._link, binding.keys.stream, binding.group)
-        if info is not None:
-            binding.knows(info.last_delivered_id)
         await self._forget_the_gone(binding)
 
     async def _is_my_turn(self, binding: Binding) -> bool:
@@ -86,6 +90,8 @@ class Reclaimer:
     async def _sweep(self, pool: Pool, binding: Binding, key: str) -> None:
         while pool.room > 0 and not self._stopping.is_set():
             async with self._intake.lock:
+                if pool.room == 0:
+                    return  # it was taken while we waited for our turn
                 sent_at = monotonic()
                 page = await reading.reclaim(
                     self._link,

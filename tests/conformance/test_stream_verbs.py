@@ -186,5 +186,7 @@ async def test_a_group_is_finished_when_nothing_is_left_anywhere(link: Link) -> 
     finished.append(await groups.are_finished(link, [(KEYS, "billing")]))
     await link.call("DEL", KEYS.due)
     finished.append(await groups.are_finished(link, [(KEYS, "billing")]))
+    await link.call("DEL", KEYS.parked)
+    finished.append(await groups.are_finished(link, [(KEYS, "billing")]))
 
-    assert [True, False, False, False, True] == finished
+    assert [True, False, False, False, False, True] == finished

@@ -30,14 +30,14 @@ class Script:
     source: bytes
     digest: str
 
-    async def run(self, link: Link, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
-        """Run it over `link`. Raises `ConnectionLost` or `ServerError`."""
+    async def run(self, link: Link, keys: Sequence[str], arguments: Sequence[Argument], *, within: float = 5.0) -> Reply:
+        """Run it over `link`; its reply may take `within` seconds. Raises `ConnectionLost` or `ServerError`."""
         try:
-            return await link.call("EVALSHA", self.digest, len(keys), *keys, *arguments)
+            return await link.call("EVALSHA", self.digest, len(keys), *keys, *arguments, within=within)
         except ServerError as error:
             if error.code != "NOSCRIPT":
                 raise
-        return await link.call("EVAL", self.source, len(keys), *keys, *arguments)
+        return await link.call("EVAL", self.source, len(keys), *keys, *arguments, within=within)
 
 
 class BlockingLink:

@@ -2,6 +2,10 @@
 -- ARGV: group, consumer, entry id, delivery count, 1 when the stream is a retry stream of ours.
 local source, group, consumer, id, count, of_retry = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 
+-- Acknowledging comes last, when other things are written already, so it must not be refused then: try the right to it on no entry.
+redis.call('XACK', source, group, '0-0')
+if of_retry then redis.call('XDEL', source, '0-0') end
+
 -- Nobody has the entry pending, and it is not in the stream any more: it was trimmed away while it was pending, and the server has
 -- dropped it from the pending list. No other worker can ever be given it, so the one that still has it in memory must be let go on.
 -- Entries of a retry stream vanish when they are settled, so there it means just that.

@@ -1,5 +1,5 @@
 -- Whether groups have nothing left to do: asked in one step, because an entry that moves between two questions is seen by neither.
--- KEYS: for each group its set of due retries, its retry stream, its stream. ARGV: the name of each group.
+-- KEYS: for each group its set of due retries, their envelopes, its retry stream, its stream. ARGV: the name of each group.
 -- Answers 1 when nothing is undelivered, pending, released or waiting for a retry.
 local function drained(stream, group)
   if redis.call('EXISTS', stream) == 0 then return false end
@@ -15,7 +15,7 @@ local function drained(stream, group)
 end
 
 for number = 1, #ARGV do
-  local due, retry, stream = KEYS[3 * number - 2], KEYS[3 * number - 1], KEYS[3 * number]
-  if redis.call('ZCARD', due) > 0 or not drained(retry, ARGV[number]) or not drained(stream, ARGV[number]) then return 0 end
+  local due, parked, retry, stream = KEYS[4 * number - 3], KEYS[4 * number - 2], KEYS[4 * number - 1], KEYS[4 * number]
+  if redis.call('ZCARD', due) > 0 or redis.call('HLEN', parked) > 0 or not drained(retry, ARGV[number]) or not drained(stream, ARGV[number]) then return 0 end
 end
 return 1
