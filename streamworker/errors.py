@@ -58,6 +58,10 @@ class ServerError(StreamWorkerError):
         self.code = code
 
 
+class CommitRefused(StreamWorkerError):
+    """What a handler published cannot be written, whoever tries: the wrong type of key, or an argument that the server does not take."""
+
+
 # ---- the handler says so ----------------------------------------------------------------------------------------------------
 
 

@@ -10,8 +10,8 @@ from random import random
 from time import perf_counter
 from typing import Any
 
-from streamworker.delivery import Delivery, Interruption, Lease, Outcome, Unroutable
-from streamworker.errors import ConnectionLost, ServerError
+from streamworker.delivery import Delivery, Failed, Interruption, Lease, Outcome, Unroutable
+from streamworker.errors import CommitRefused, ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.deliveries import log_verdict
 from streamworker.observe.troubles import REMINDER
@@ -60,12 +60,18 @@ class Consumer:
     async def _trip(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
         """Run, decide, settle, release the lane."""
         began = perf_counter()
-        retry, dead_letter = self._policies(handler)
         outcome = await self._outcome(delivery, handler, foregone)
+        try:
+            await self._decide_and_settle(delivery, handler, outcome, began)
+        except CommitRefused as refused:
+            await self._decide_and_settle(delivery, handler, Failed(refused), began)
+        await self._leave(delivery, None if handler is None or foregone is not None else handler.name)
+
+    async def _decide_and_settle(self, delivery: Delivery, handler: Handler | None, outcome: Outcome, began: float) -> None:
+        retry, dead_letter = self._policies(handler)
         verdict = decide(outcome, delivery, retry, random())  # noqa: S311  # jitter
         log_verdict(self._log, delivery, handler, verdict, perf_counter() - began)
         await self._settlement.settle(delivery, handler, dead_letter, verdict)
-        await self._leave(delivery, None if handler is None or foregone is not None else handler.name)
 
     async def _guarded_trip(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
         """One delivery that cannot be carried through, whatever the reason, must not take the others with it."""

@@ -16,7 +16,7 @@ from typing import Any, assert_never
 from streamworker.codecs.dead_letters import Obituary, write_dead_letter
 from streamworker.codecs.envelope import Envelope, pack
 from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Reason, Release, RetryLater, Verdict
-from streamworker.errors import ConnectionLost, ServerError
+from streamworker.errors import CommitRefused, ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.descriptions import describe, trace
 from streamworker.observe.troubles import Trouble
@@ -31,6 +31,9 @@ from streamworker.worker.leases import LeaseKeeper
 ACKS_PER_COMMAND = 1_000
 MOST_ACKS_WAITING = 2_000
 """Above this, a handler that succeeded waits for the acknowledgements to catch up, so that memory stays bounded."""
+
+LIES_IN_THE_COMMIT = frozenset({"WRONGTYPE", "ERR"})
+"""Codes with which the server refuses what is to be published, and not us: to try it again would only hold the place of others."""
 
 Parked = Callable[[int], None]
 
@@ -54,7 +57,10 @@ class Settlement:
         """How many entries could neither be settled nor given back in the end; they come back when their lease has run out."""
 
     async def settle(self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: Verdict) -> None:
-        """Carry out `verdict`. An ack without publishes is gathered with others; everything else is done when this returns."""
+        """Carry out `verdict`. An ack without publishes is gathered with others; everything else is done when this returns.
+
+        Raises `CommitRefused` when the publishes of an ack cannot be written; then nothing was, and the entry is still ours.
+        """
         match verdict:
             case Ack(publishes=()):
                 await self._gather(delivery)
@@ -196,6 +202,8 @@ class Settlement:
             try:
                 ours = await step()
             except (ConnectionLost, ServerError) as error:
+                if name == "commit" and isinstance(error, ServerError) and error.code in LIES_IN_THE_COMMIT:
+                    raise CommitRefused(_sentence(name, error)) from error
                 self._trouble(name, delivery.stream).strikes(_sentence(name, error))
                 await self._pause(pauses.next())
                 continue

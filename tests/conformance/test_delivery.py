@@ -212,29 +212,50 @@ async def test_publishes_commit_with_the_acknowledgement_or_not_at_all(server, a
     assert [{b"order_id": b"1", b"_tenant": b"eu", b"_type": b"Charged"}] == audit
 
 
-async def test_a_publish_that_is_refused_holds_back_the_acknowledgement_and_every_other_publish(server, aredis):
-    """With a target of the wrong type nothing is written until it is repaired; then everything is, once."""
+async def test_a_publish_that_cannot_be_written_is_a_failure_that_writes_nothing(server, aredis):
+    """A target of the wrong type costs attempts like any error, so that it holds nobody's place; repaired, all is written, once."""
+    app, ledger = an_app(retry=RetryPolicy(max_attempts=50, backoff=Backoff.constant(timedelta(milliseconds=100)))), Ledger()
+
+    @app.handler("orders", concurrency=1)
+    async def charge(order: Order, ctx: Context) -> None:
+        await ledger.note(order.order_id)
+        await ctx.publish("invoices", {"order_id": order.order_id})
+        if order.order_id == 1:
+            await ctx.publish("audit", {"order_id": order.order_id})
+
+    await aredis.set("audit", "a string")
+    await aredis.xadd("orders", {"order_id": 1})
+    await aredis.xadd("orders", {"order_id": 2})
+    async with working(app, server.url) as process:
+        await ledger.until(lambda seen: 2 in seen and seen.count(1) >= 2)
+        before = await aredis.xlen("invoices")
+        await aredis.delete("audit")
+        await eventually(lambda: aredis.xlen("audit"))
+        await eventually(lambda: _is_zero(process))
+
+    assert 1 == before
+    assert (2, 1) == (await aredis.xlen("invoices"), await aredis.xlen("audit"))
+    assert [] == await dead_letters(aredis)
+
+
+async def test_a_publish_that_can_never_be_written_ends_as_a_dead_letter(server, aredis):
+    """With its reason, and the name of the key."""
     app = an_app()
 
     @app.handler("orders")
     async def charge(order: Order, ctx: Context) -> None:
-        await ctx.publish("invoices", {"order_id": order.order_id})
         await ctx.publish("audit", {"order_id": order.order_id})
 
     await aredis.set("audit", "a string")
     await aredis.xadd("orders", {"order_id": 1})
-    async with working(app, server.url) as process:
-        await eventually(lambda: pending(aredis))
-        await eventually(lambda: _refused(aredis, "settle_commit"))
-        before = (await aredis.xlen("invoices"), await pending(aredis))
-        await aredis.delete("audit")
-        await eventually(lambda: _is_zero(process))
+    await run_burst(app, server.url)
+    [letter] = await dead_letters(aredis)
 
-    assert (0, 1) == before
-    assert (1, 1) == (await aredis.xlen("invoices"), await aredis.xlen("audit"))
+    assert "exhausted" == letter.notes["reason"]
+    assert "cannot publish to audit" in letter.notes["error"]
 
 
-async def test_what_cannot_be_published_until_the_end_of_a_drain_is_given_back_uncounted(server, aredis):
+async def test_what_cannot_be_settled_until_the_end_of_a_drain_is_given_back_uncounted(server, aredis):
     """The worker says so, leaves nothing pending, and a worker after the repair handles it as if it were the first time."""
     app = an_app(lease=timedelta(seconds=30))
     seen = []
@@ -242,22 +263,22 @@ async def test_what_cannot_be_published_until_the_end_of_a_drain_is_given_back_u
     @app.handler("orders")
     async def charge(order: Order, ctx: Context) -> None:
         seen.append((ctx.delivery.attempt, ctx.delivery.crashes))
-        await ctx.publish("audit", {"order_id": order.order_id})
+        raise Reject("never")
 
-    await aredis.set("audit", "a string")
+    await aredis.set("{orders}:dlq:billing", "a string")
     await aredis.xadd("orders", {"order_id": 1})
     with structlog.testing.capture_logs() as lines:
         async with working(app, server.url, grace=timedelta(0)) as process:
-            await eventually(lambda: _has_logged(lines, "commit.failing"))
+            await eventually(lambda: _has_logged(lines, "dead_letter.failing"))
             process.drain("the test wants it")
     left = await pending(aredis)
-    await aredis.delete("audit")
+    await aredis.delete("{orders}:dlq:billing")
     await run_burst(app, server.url)
 
     assert 0 == left
     assert 1 == len([line for line in lines if line["event"] == "delivery.given_back"])
     assert [(1, 0), (1, 0)] == seen
-    assert 1 == await aredis.xlen("audit")
+    assert 1 == len(await dead_letters(aredis))
 
 
 async def test_a_middleware_that_forgets_to_await_acknowledges_nothing(server, aredis):
@@ -457,12 +478,6 @@ async def test_a_plain_redis_consumer_shares_the_load(server, aredis):
 
 async def _has_logged(lines, event: str) -> bool:
     return any(line["event"] == event for line in lines)
-
-
-async def _refused(client, script: str) -> bool:
-    """Whether the server has refused a script of ours since the statistics were reset."""
-    stats = await client.info("errorstats")
-    return bool(stats)
 
 
 async def _is_zero(process) -> bool:
