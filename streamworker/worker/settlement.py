@@ -87,7 +87,8 @@ class Settlement:
             batch, self._acks = self._acks, []
             refused = await self._send_acks(batch)
             if refused:
-                self._acks += [delivery for delivery in refused if not self._drop_lost(delivery)]
+                # Kept even where the lease is lost by now: the entry was handled, and its ack prevents a further run.
+                self._acks += refused
                 self._acks_wanted.set()
                 await asyncio.sleep(pauses.next())
             else:
@@ -103,11 +104,6 @@ class Settlement:
     def lose_patience(self) -> None:
         """Try nothing again from now on: what the server refuses stays pending, and its lease runs out."""
         self._patience.set()
-
-    def _drop_lost(self, delivery: Delivery) -> bool:
-        if delivery.lease.lost:
-            self._leases.drop(delivery.lease)
-        return delivery.lease.lost
 
     async def _gather(self, delivery: Delivery) -> None:
         self._acks.append(delivery)
