@@ -19,6 +19,7 @@ from streamworker.streams import groups, inspecting
 from streamworker.streams.faults import WILL_PASS
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
+from streamworker.worker.bindings import before
 
 PAGE = 500
 BLOCK_MS = 5_000
@@ -71,7 +72,7 @@ async def show_and_follow(link: Link, stream: str, first: str | None, count: int
     elif first == NEXT:
         after = "0-0" if newest is None else newest
     else:
-        after = _before(first)
+        after = before(first)
     await _follow(link, stream, after, form)
 
 
@@ -109,14 +110,6 @@ async def _last(link: Link, stream: str, count: int) -> list[Entry]:
         found[:0] = page
         last = f"({page[0].id}"
     return found
-
-
-def _before(entry_id: str) -> str:
-    """The id just before this one, because XREAD gives what comes after an id."""
-    time, _, sequence = entry_id.partition("-")
-    if int(sequence) > 0:
-        return f"{time}-{int(sequence) - 1}"
-    return f"{int(time) - 1}-{_HIGHEST}" if int(time) > 0 else "0-0"
 
 
 def _show(entries: Sequence[Entry], form: Lines) -> None:

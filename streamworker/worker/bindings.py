@@ -15,6 +15,7 @@ from streamworker.handlers import Handler, Start
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import groups
 from streamworker.streams.faults import WILL_PASS
+from streamworker.streams.groups import GroupInfo
 from streamworker.streams.keys import GroupKeys
 from streamworker.streams.reading import Taken
 from streamworker.streams.wire import Link
@@ -79,8 +80,10 @@ class Binding:
     async def note_position(self, link: Link) -> None:
         """Look how far the group is, and what it has not finished, in case it vanishes."""
         info = await groups.find(link, self.keys.stream, self.group)
-        if info is None:
-            return
+        if info is not None:
+            await self._note(link, info)
+
+    async def _note(self, link: Link, info: GroupInfo) -> None:
         self.knows(info.last_delivered_id)
         oldest = await groups.oldest_pending(link, self.keys.stream, self.group) if info.pending else None
         self.resume_after = info.last_delivered_id if oldest is None else before(oldest)
@@ -113,7 +116,9 @@ class Binding:
             if await groups.create(link, self.keys.stream, self.group, start_id):
                 event = "group.created" if self.known_id is None else "group.made_again"
                 self.log.info(event, stream=self.keys.stream, group=self.group, start=start_id)
-        await self.note_position(link)
+            await self.note_position(link)
+        else:
+            await self._note(link, info)
 
     async def _start_id(self, link: Link, held: Collection[str]) -> str:
         """Where to make the group: where it was lost, unless the stream began anew since; a new group where its handlers say."""

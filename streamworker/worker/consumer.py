@@ -65,7 +65,7 @@ class Consumer:
             await self._decide_and_settle(delivery, handler, outcome, began)
         except CommitRefused as refused:
             await self._decide_and_settle(delivery, handler, Failed(refused), began)
-        await self._leave(delivery, None if handler is None or foregone is not None else handler.name)
+        await self._leave(delivery, _lane_of(handler, foregone))
 
     async def _decide_and_settle(self, delivery: Delivery, handler: Handler | None, outcome: Outcome, began: float) -> None:
         retry, dead_letter = self._policies(handler)
@@ -80,7 +80,7 @@ class Consumer:
         except Exception:  # noqa: BLE001  # the last line of defence; what it was is in the log
             self._log.exception("delivery.unsettled", stream=delivery.stream, entry_id=delivery.id)
             self._leases.drop(delivery.lease)
-            self._free_place(delivery, None if handler is None or foregone is not None else handler.name)
+            self._free_place(delivery, _lane_of(handler, foregone))
 
     async def _outcome(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> Outcome:
         if foregone is not None:
@@ -225,9 +225,14 @@ class Consumer:
             # Its handler has cancelled its own task. Nobody settles the entry now, so nobody here may keep its lease or its place.
             self._log.error("delivery.cancelled", stream=delivery.stream, entry_id=delivery.id)
             self._leases.drop(delivery.lease)
-            self._free_place(delivery, None if handler is None or foregone is not None else handler.name)
+            self._free_place(delivery, _lane_of(handler, foregone))
 
     def _lease_lost(self, lease: Lease) -> None:
         """Called in the keeper's thread."""
         with suppress(RuntimeError):  # the loop is closed: nothing runs any more
             self._loop.call_soon_threadsafe(self._executor.interrupt, lease, Interruption.LEASE_LOST)
+
+
+def _lane_of(handler: Handler | None, foregone: Outcome | None) -> str | None:
+    """The lane of a delivery; one that no handler will see has none."""
+    return None if handler is None or foregone is not None else handler.name

@@ -21,6 +21,7 @@ import structlog
 from streamworker.delivery import Delivery, Failed, Interrupted, Interruption, Lease, Malformed, Outcome, Succeeded
 from streamworker.errors import DecodeError, HandlerTimeout
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish, deadline_of
+from streamworker.worker.waiting import happens_within
 
 _Ended: TypeAlias = tuple[Any, BaseException | None]
 """What a function in a thread returned, or what it raised."""
@@ -85,12 +86,7 @@ class Executor:
         occupied = self._occupied.get(id(delivery.lease))
         if occupied is None or self._waits_for_none:
             return True
-        try:
-            async with asyncio.timeout(within.total_seconds()):
-                await occupied.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens_within(occupied, within.total_seconds())
 
     def wait_for_no_thread(self) -> None:
         """From now on, threads whose entries are settled are left alone: nobody needs their places any more."""

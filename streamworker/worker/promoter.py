@@ -12,6 +12,7 @@ from streamworker.observe.troubles import Trouble
 from streamworker.streams import settling
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
+from streamworker.worker.waiting import happens_within
 
 PAGE = 100
 LOOK_AGAIN = timedelta(seconds=5)
@@ -89,8 +90,5 @@ class Promoter:
             if remaining <= 0:
                 return
             self._woken.clear()
-            try:
-                async with asyncio.timeout(remaining):
-                    await self._woken.wait()
-            except TimeoutError:
+            if not await happens_within(self._woken, remaining):
                 return

@@ -20,6 +20,7 @@ from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.intake import Intake, Plan
 from streamworker.worker.pools import Pool
+from streamworker.worker.waiting import happens_within
 
 BLOCK_MS = 2_000
 UNBLOCK_AGAIN_SECONDS = (0.001, 0.05)
@@ -174,13 +175,8 @@ class Reader:
     async def _sleep(self, seconds: float) -> None:
         """Wait for something to happen, at most `seconds`."""
         self._awake.clear()
-        if self._stopping:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._awake.wait()
-        except TimeoutError:
-            return
+        if not self._stopping:
+            await happens_within(self._awake, seconds)
 
 
 def _is_gone(text: str) -> bool:

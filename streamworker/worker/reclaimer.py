@@ -20,6 +20,7 @@ from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.intake import Intake, Plan
 from streamworker.worker.pools import Pool
+from streamworker.worker.waiting import happens_within
 
 PAGE = 50
 CONSUMER_FORGOTTEN_AFTER = timedelta(minutes=5)
@@ -44,7 +45,7 @@ class Reclaimer:
     async def run(self) -> None:
         """Sweep until stopped."""
         share = uniform(0, 1)  # noqa: S311  # a fleet that starts together does not sweep together
-        while not await self._stopped_within(self._interval_seconds() * share):
+        while not await happens_within(self._stopping, self._interval_seconds() * share):
             share = uniform(0.75, 1.25)  # noqa: S311
             for pool in self._pools:
                 for binding in pool.bindings:
@@ -118,11 +119,3 @@ class Reclaimer:
 
     def _interval_seconds(self) -> float:
         return self._lease_ms / 4 / 1000
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True

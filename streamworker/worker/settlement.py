@@ -27,6 +27,7 @@ from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.waiting import happens_within
 
 ACKS_PER_COMMAND = 1_000
 MOST_ACKS_WAITING = 2_000
@@ -201,7 +202,7 @@ class Settlement:
                 if name == "commit" and isinstance(error, ServerError) and error.code in LIES_IN_THE_COMMIT:
                     raise CommitRefused(_sentence(name, error)) from error
                 self._trouble(name, delivery.stream).strikes(_sentence(name, error))
-                await self._pause(pauses.next())
+                await happens_within(self._patience, pauses.next())
                 continue
             self._trouble(name, delivery.stream).is_over()
             self._leases.drop(delivery.lease)
@@ -236,13 +237,6 @@ class Settlement:
     def _is_hopeless(self, delivery: Delivery) -> bool:
         """Whether there is no use in trying again: the entry is not ours any more, or there is no time left."""
         return delivery.lease.lost or self._patience.is_set()
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._patience.wait()
-        except TimeoutError:
-            return
 
 
 def _enveloped(delivery: Delivery) -> bytes:
