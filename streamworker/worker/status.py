@@ -1,0 +1,32 @@
+"""What a worker process says of itself, about once a second, to whoever watches over it: its supervisor, its health endpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One worker process at one moment. Made on its event loop, so that a fresh one proves that the loop turns.
+
+    `started` is set once the groups were looked at for the first time, and stays. `reading` is whether it reads now: connected, with at
+    least one of its streams readable, neither paused nor draining. `troubled` are the streams that cannot be read at the moment.
+    """
+
+    started: bool
+    reading: bool
+    draining: bool
+    paused: bool
+    in_flight: int
+    deliveries: int
+    memory_bytes: int
+    troubled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A worker process as its watcher sees it: the last status it sent, if any, and how many seconds ago that was (or it was started)."""
+
+    pid: int
+    status: Status | None
+    silent_seconds: float
