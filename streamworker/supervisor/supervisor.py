@@ -140,13 +140,17 @@ class Supervisor:
                     break
                 child = place.child  # a rolling restart has put its successor here
             place.child = None
-            if place.closed.is_set() or (self._settings.burst and child is not None and not child.has_crashed):
-                return
-            if child is None or child.has_crashed:
+            if child is not None and child.has_lived:
+                place.early_deaths = 0
+            if self._settings.burst and child is not None and not child.has_crashed:
+                place.closed.set()
+            elif (child is None or child.has_crashed) and not place.closed.is_set():
                 await self._pause_after_death(place, child)
+        if place in self._places:
+            self._places.remove(place)
 
     async def _pause_after_death(self, place: Place, child: Child | None) -> None:
-        place.early_deaths = 0 if child is not None and child.has_lived else place.early_deaths + 1
+        place.early_deaths += child is None or not child.has_lived
         if child is not None and child.code is not None and self._is_in_vain(child.code):
             self.last_words = child.last_words or f"a worker process ended with {in_words(child.code)} before it could begin"
             self._give_up(ExitCode(child.code))
@@ -182,7 +186,7 @@ class Supervisor:
         self.stopping = True
         for place in self._places:
             place.closed.set()
-        for child in self._children:
+        for child in list(self._children):
             child.tell(order)
 
     async def _start(self) -> Child | None:
@@ -199,6 +203,8 @@ class Supervisor:
         self._tasks.create_task(self._attend(child))
         if self._paused:
             child.tell(Order.PAUSE)
+        if self.stopping:
+            child.tell(Order.DRAIN)
         return child
 
     async def _attend(self, child: Child) -> None:
@@ -220,7 +226,10 @@ class Supervisor:
         while self._is_rolling:
             self._roll_again = False
             self._log.info("supervisor.rolling", workers=len(self._places))
-            if all([await self._replace(place) for place in list(self._places)]):
+            for place in list(self._places):
+                if not await self._replace(place):
+                    break
+            else:
                 self._log.info("supervisor.rolled", workers=len(self._places))
             self._is_rolling = self._roll_again and not self.stopping
 
@@ -232,7 +241,7 @@ class Supervisor:
         if self.stopping:
             return False
         if successor is None or not successor.is_ready or successor.leaving.is_set():
-            self._log.error("supervisor.roll_failed", why="the successor did not become ready; the others go on as they are")
+            self._log.error("supervisor.roll_failed", why="the first successor did not become ready; those there go on")
             return False
         before = place.child
         if before is None or place.closed.is_set():
