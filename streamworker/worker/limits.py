@@ -16,8 +16,7 @@ def check_memory(settings: Settings) -> None:
     limit, held = settings.max_memory, resident_bytes()
     if limit is not None and held >= limit:
         raise SetupError(
-            f"--max-memory {format_size(limit)} is not above the {format_size(held)} "
-            "that this program holds before its first entry: give it more"
+            f"--max-memory is not above the {format_size(held)} that this program holds before its first entry: give it more"
         )
 
 
