@@ -17,7 +17,6 @@ from streamworker.settings import Settings
 from streamworker.supervisor.endpoints import health_endpoints
 from streamworker.supervisor.signals import Signals
 from streamworker.supervisor.supervisor import Supervisor
-from streamworker.version import VERSION
 from streamworker.worker.exits import ExitCode
 
 
@@ -29,7 +28,6 @@ def supervise(flags: Mapping[str, Any]) -> ExitCode:
     supervisor = Supervisor(same_command(), settings, log)
     address = where_to_listen(settings.health_addr, os.environ)
     with health_endpoints(address, supervisor.seen, settings.liveness_limit, log):
-        log.info("supervisor.started", workers=settings.workers, version=VERSION, pid=os.getpid())
         code = asyncio.run(_run(supervisor))
     if supervisor.last_words:
         print_error(supervisor.last_words)

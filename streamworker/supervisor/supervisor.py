@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,6 +23,7 @@ from streamworker.supervisor.restarts import (
     worst,
 )
 from streamworker.supervisor.verdicts import Seen
+from streamworker.version import VERSION
 from streamworker.worker.exits import ExitCode
 from streamworker.worker.waiting import happens_within
 
@@ -64,6 +66,7 @@ class Supervisor:
 
     async def run(self) -> ExitCode:
         """Work until told to stop, or until there is no sense in going on."""
+        self._log.info("supervisor.started", workers=self._settings.workers, version=VERSION, pid=os.getpid())
         async with asyncio.TaskGroup() as self._tasks:
             for _ in range(self._settings.workers):
                 self._open_place()
@@ -213,10 +216,11 @@ class Supervisor:
         self._children.remove(child)
         self._numbers.remove(child.number)
         self._anybody_was_ready = self._anybody_was_ready or child.is_ready
+        event = "child.exited"
         level = "error" if child.has_crashed else "info" if code == 0 else "warning"
         # What ends all is said once, at the end.
         said = {"said": child.last_words} if child.last_words and not self._is_in_vain(code) else {}
-        getattr(child.log, level)("child.exited", how=in_words(code), **said)
+        getattr(child.log, level)(event, how=in_words(code), **said)
         if self.stopping or (self._settings.burst and not child.has_crashed):
             self._codes.append(as_exit_code(code, killed_by_us=child.killed))
 
