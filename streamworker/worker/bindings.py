@@ -152,9 +152,7 @@ def receive(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Ar
             entry_id, history, fields = unpack(_enveloped(fields))
         except DecodeError as error:
             damage = error
-    crashed = taken.count - 1
-    if crashed > 0:
-        history = replace(history, crashes=history.crashes + crashed)
+    history = _with_crashes(history, taken)
     delivery = Delivery(
         id=entry_id,
         stream=binding.keys.stream,
@@ -166,6 +164,20 @@ def receive(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Ar
         lease=lease,
     )
     return Arrival(delivery, damage)
+
+
+def _with_crashes(history: History, taken: Taken) -> History:
+    """The history, and what the delivery count tells of workers that died since."""
+    if not taken.was_in_a_crash:
+        return history
+    # A suspect's count has begun at 2 without a crash: see suspects.py.
+    in_company = 0 if history.suspect else 1
+    return replace(
+        history,
+        crashes=history.crashes + in_company + taken.crashes_alone,
+        crashes_alone=history.crashes_alone + taken.crashes_alone,
+        suspect=True,
+    )
 
 
 def lease_of(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Lease:

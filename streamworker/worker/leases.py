@@ -32,13 +32,22 @@ class LeaseKeeper:
     """The leases of one consumer group in this process, renewed at a third of their length.
 
     A lease counts from the moment its last good renewal was *sent*. One that was taken over, or that could not be renewed in time, is
-    marked lost, once, and `on_lost` is called with it in the keeper's thread.
+    marked lost, once, and `on_lost` is called with it in the keeper's thread. `on_dropped` is called whenever one is held no longer.
     """
 
-    def __init__(self, endpoint: Endpoint, group: str, lease: timedelta, on_lost: Callable[[Lease], None], log: Any) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        group: str,
+        lease: timedelta,
+        on_lost: Callable[[Lease], None],
+        on_dropped: Callable[[], None],
+        log: Any,
+    ) -> None:
         self._group = group
         self._seconds = lease.total_seconds()
         self._on_lost = on_lost
+        self._on_dropped = on_dropped
         self._log = log
         self._trouble = Trouble(log, "leases", group=group)
         self._held: dict[tuple[str, str], Lease] = {}
@@ -68,6 +77,7 @@ class LeaseKeeper:
             # By now the same entry may be held again, under a newer lease.
             if self._held.get((lease.key, lease.entry_id)) is lease:
                 del self._held[lease.key, lease.entry_id]
+        self._on_dropped()
 
     def find(self, key: str, entry_id: str) -> Lease | None:
         """The lease of an entry that we hold."""
@@ -101,7 +111,7 @@ class LeaseKeeper:
         by_key: dict[str, list[Lease]] = defaultdict(list)
         with self._lock:
             for lease in self._held.values():
-                if not lease.lost and now - lease.renewed_at > self._seconds / 6:
+                if not lease.lost and not lease.recounting and now - lease.renewed_at > self._seconds / 6:
                     by_key[lease.key].append(lease)
         for key, leases in by_key.items():
             for start in range(0, len(leases), BATCH):
@@ -113,6 +123,7 @@ class LeaseKeeper:
     def _renew(self, key: str, leases: list[Lease]) -> bool:
         """Renew leases of one stream; false when the server cannot be reached, so that there is no use in going on."""
         sent_at = monotonic()
+        counts = [lease.count for lease in leases]
         try:
             lost = {raw.decode() for raw in self._link.run(script("renew"), [key], renewal(self._group, leases))}
         except (ConnectionLost, ServerError) as error:
@@ -122,7 +133,13 @@ class LeaseKeeper:
         for lease in leases:
             if lease.entry_id not in lost:
                 lease.renewed_at = sent_at
-        self._lose([lease for lease in leases if lease.entry_id in lost], "another consumer has taken them over")
+        taken_over = [
+            lease
+            for lease, count in zip(leases, counts, strict=True)
+            # One whose count we have changed ourselves meanwhile is ours; its next renewal says so.
+            if lease.entry_id in lost and lease.count == count and not lease.recounting
+        ]
+        self._lose(taken_over, "another consumer has taken them over")
         return True
 
     def _give_up_lapsed(self) -> None:

@@ -25,10 +25,12 @@ from streamworker.streams.keys import keys_of
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
+from streamworker.worker.budget import ByteBudget
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
 from streamworker.worker.intake import Plan
+from streamworker.worker.isolation import Isolation
 from streamworker.worker.watchdog import Watchdog
 
 LOOK_FOR_THE_END = timedelta(milliseconds=200)
@@ -49,6 +51,8 @@ class WorkerProcess:
         self.ready: asyncio.Event = asyncio.Event()
         """Set once every group is there and reading has begun."""
         self._stop_wanted = asyncio.Event()
+        self._isolation = Isolation()
+        self._budget = ByteBudget(settings.in_flight_bytes)
         self.watchdog: Watchdog = Watchdog(settings.grace, lambda: self.in_flight, self._log)
         self._hurried = False
         self._paused = False
@@ -158,6 +162,8 @@ class WorkerProcess:
             lease=self._app.lease,
             retry=self._app.retry,
             dead_letter=self._app.dead_letter,
+            isolation=self._isolation,
+            budget=self._budget,
         )
         return Consumer(plan, link, executor, self._count, self._log)
 
