@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamworker.delivery import Entry
+from streamworker.errors import ServerError
+from streamworker.streams.faults import answered
 from streamworker.streams.scripts import script
 from streamworker.streams.wire import Argument, Link
 
@@ -60,8 +62,8 @@ class Room:
 
 async def fill(
     link: Link, group: str, consumer: str, rooms: Sequence[Room], *, most_bytes: int, expected_bytes: int
-) -> tuple[list[Taken], dict[str, str]]:
-    """Read new entries up to the size of each room, without blocking; errors come back by stream, as text.
+) -> tuple[list[Taken], dict[str, ServerError]]:
+    """Read new entries up to the size of each room, without blocking; errors come back by stream.
 
     It ends, too, when about `most_bytes` are read; `expected_bytes` is how large an entry is expected to be.
     """
@@ -71,7 +73,7 @@ async def fill(
     arguments: list[Argument] = [group, consumer, most_bytes, max(1, expected_bytes), len(rooms), *sizes, *numbers]
     found, refused = await script("fill").run(link, keys, arguments, within=BODIES_SECONDS)
     taken = [Taken(keys[at - 1], _entry(raw), 1) for at, entries in found for raw in entries]
-    return taken, {keys[at - 1]: text.decode(errors="replace") for at, text in refused}
+    return taken, {keys[at - 1]: answered(text.decode(errors="replace")) for at, text in refused}
 
 
 async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, count: int, block_ms: int) -> list[Taken]:

@@ -16,10 +16,12 @@ from streamworker.handlers import Handler
 from streamworker.observe.deliveries import log_verdict
 from streamworker.policies import decide, is_suspect
 from streamworker.streams import groups
+from streamworker.streams.keys import name_claim
 from streamworker.streams.wire import Link
 from streamworker.worker.executor import Executor
 from streamworker.worker.intake import Intake, Plan
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.names import NameClaim
 from streamworker.worker.places import Places
 from streamworker.worker.pools import pools_of
 from streamworker.worker.promoter import Promoter
@@ -53,7 +55,10 @@ class Consumer:
         keys = {binding.keys.stream: binding.keys for binding in plan.bindings}
         self._types_of = {binding.keys.stream: binding.known_types for binding in plan.bindings}
         self._isolation = plan.isolation
-        self._leases = LeaseKeeper(plan.endpoint, plan.group, plan.lease, self._lease_lost, plan.isolation.changed, log)
+        self._claim = self._name_claim() if plan.named else None
+        self._leases = LeaseKeeper(
+            plan.endpoint, plan.group, plan.lease, self._lease_lost, plan.isolation.changed, log, self._claim
+        )
         self._places = Places(executor, self._place_freed, log)
         self._intake = intake = Intake(plan, link, self._leases, pools, self._start, log)
         self._suspects = Suspects(plan.isolation, link, executor, log)
@@ -118,6 +123,11 @@ class Consumer:
         return source.retry, source.dead_letter
 
     # ---- life and end -------------------------------------------------------------------------------------------------------
+
+    async def claim_name(self) -> None:
+        """See that nobody else has this consumer's given name. Raises `SetupError` when somebody has."""
+        if self._claim is not None:
+            await self._claim.make(self._link, self._drain_wanted)
 
     async def run(self) -> None:
         """Consume until a drain has ended it."""
@@ -221,6 +231,8 @@ class Consumer:
             for binding in self._plan.bindings:
                 for key in (binding.keys.retry, binding.keys.stream):
                     await groups.forget_consumer(self._link, key, binding.group, self._plan.consumer)
+            if self._claim is not None:
+                await self._claim.give_up(self._link)
 
     def _start(self, trip: Trip) -> None:
         task = self._tasks.create_task(self._guarded_trip(trip))
@@ -234,6 +246,16 @@ class Consumer:
             # Its handler has cancelled its own task.
             self._log.error("delivery.cancelled", stream=trip.delivery.stream, entry_id=trip.delivery.id)
             self._give_up(trip)
+
+    def _name_claim(self) -> NameClaim:
+        plan = self._plan
+        key = name_claim(min(binding.keys.stream for binding in plan.bindings), plan.group, plan.consumer)
+        return NameClaim(key, plan.group, plan.consumer, plan.lease, self._name_lost, self._log)
+
+    def _name_lost(self, why: str) -> None:
+        """Called in the keeper's thread."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._plan.give_up, why)
 
     def _lease_lost(self, lease: Lease) -> None:
         """Called in the keeper's thread."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -29,7 +29,8 @@ from streamworker.worker.trips import Start, Trip
 class Plan:
     """What a consumer is made from. `retry` and `dead_letter` apply where no handler's own do: to entries of unknown type.
 
-    `isolation` and `budget` are shared by all consumers of the process.
+    `isolation` and `budget` are shared by all consumers of the process. `give_up` ends it, with the reason, where going on would do
+    harm. `named` says that a user has given the consumer its name.
     """
 
     endpoint: Endpoint
@@ -42,6 +43,8 @@ class Plan:
     dead_letter: DeadLetterPolicy
     isolation: Isolation
     budget: ByteBudget
+    give_up: Callable[[str], None]
+    named: bool = False
 
 
 class Intake:

@@ -17,8 +17,10 @@ from streamworker.delivery import Lease
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams.connections import Endpoint
+from streamworker.streams.faults import sentence
 from streamworker.streams.scripts import BlockingLink, script
 from streamworker.streams.settling import renewal
+from streamworker.worker.names import NameClaim
 
 BATCH = 500
 """Leases per renewal: one script of this size takes the server a few milliseconds."""
@@ -32,7 +34,8 @@ class LeaseKeeper:
     """The leases of one consumer group in this process, renewed at a third of their length.
 
     A lease counts from the moment its last good renewal was *sent*. One that was taken over, or that could not be renewed in time, is
-    marked lost, once, and `on_lost` is called with it in the keeper's thread. `on_dropped` is called whenever one is held no longer.
+    marked lost, once, and `on_lost` is called with it in the keeper's thread. `on_dropped` is called whenever one is held no longer. The
+    `claim` of a given consumer name is renewed along with them.
     """
 
     def __init__(
@@ -43,11 +46,13 @@ class LeaseKeeper:
         on_lost: Callable[[Lease], None],
         on_dropped: Callable[[], None],
         log: Any,
+        claim: NameClaim | None = None,
     ) -> None:
         self._group = group
         self._seconds = lease.total_seconds()
         self._on_lost = on_lost
         self._on_dropped = on_dropped
+        self._claim = claim
         self._log = log
         self._trouble = Trouble(log, "leases", group=group)
         self._held: dict[tuple[str, str], Lease] = {}
@@ -99,6 +104,7 @@ class LeaseKeeper:
         while not self._stopping.wait(self._pause()):
             self._give_up_lapsed()
             self._renew_all()
+            self._renew_claim()
         self._link.close()
 
     def _pause(self) -> float:
@@ -120,6 +126,13 @@ class LeaseKeeper:
                 if not self._renew(key, leases[start : start + BATCH]):
                     return
 
+    def _renew_claim(self) -> None:
+        try:
+            if self._claim is not None:
+                self._claim.renew(self._link)
+        except (ConnectionLost, ServerError) as error:
+            self._trouble.strikes(sentence(error))
+
     def _renew(self, key: str, leases: list[Lease]) -> bool:
         """Renew leases of one stream; false when the server cannot be reached, so that there is no use in going on."""
         sent_at = monotonic()
@@ -127,7 +140,7 @@ class LeaseKeeper:
         try:
             lost = {raw.decode() for raw in self._link.run(script("renew"), [key], renewal(self._group, leases))}
         except (ConnectionLost, ServerError) as error:
-            self._trouble.strikes(str(error))
+            self._trouble.strikes(sentence(error))
             return isinstance(error, ServerError)
         self._trouble.is_over()
         for lease in leases:

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
-from streamworker.errors import ConnectionLost, ServerError
+from streamworker.errors import ConnectionLost, GroupLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import reading
-from streamworker.streams.faults import GROUP_GONE
+from streamworker.streams.faults import Remedy, concerns_all, remedy_for, sentence
 from streamworker.streams.reading import Room
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
+from streamworker.worker.bindings import Binding
 from streamworker.worker.intake import Intake, Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.sweep_guard import SweepGuard
@@ -44,6 +45,7 @@ class Reader:
         self._budget = plan.budget
         self._budget.listen(self._wake)
         self._isolation = plan.isolation
+        self._give_up = plan.give_up
         self._in_doubt = False
         self._turns = 0
         self._stopping = False
@@ -65,15 +67,16 @@ class Reader:
                 while not self._stopping:
                     await self._turn()
                     pauses.reset()
-            except ConnectionLost:
-                self._trouble.strikes("the connection to Redis was lost")
-                self._guard.hold(monotonic())
+            except GroupLost as lost:
+                self._give_up(str(lost))
                 await self._sleep(pauses.next())
-            except ServerError as error:
+            except (ConnectionLost, ServerError) as error:
                 # A group that vanished is made again at once, and that is said where it is done.
-                if error.code not in GROUP_GONE:
-                    self._trouble.strikes(str(error))
+                if isinstance(error, ConnectionLost) or remedy_for(error) is not Remedy.MAKE_GROUP:
+                    self._trouble.strikes(sentence(error))
                     self._guard.hold(monotonic())
+                if isinstance(error, ServerError) and remedy_for(error) is Remedy.RECONNECT:
+                    await self._link.close()
                 await self._sleep(pauses.next())
         await self._link.close()
 
@@ -194,13 +197,25 @@ class Reader:
             self._parked_on = None
         await self._intake.accept(taken, sent_at)
 
-    def _note_refused(self, refused: dict[str, str]) -> None:
-        """One stream's trouble must not stop the others: its group is made again, or it is left alone for a while."""
+    def _note_refused(self, refused: dict[str, ServerError]) -> None:
+        """One stream's trouble must not stop the others: its group is made again, or it is left alone for a while.
+
+        Raises the error that concerns them all.
+        """
+        for error in refused.values():
+            if concerns_all(error):
+                raise error
         for pool in self._pools:
             for binding in pool.bindings:
                 for key in (binding.keys.retry, binding.keys.stream):
                     if key in refused:
-                        binding.is_missing() if _is_gone(refused[key]) else binding.is_out_of_order(refused[key])
+                        self._note(binding, refused[key])
+
+    def _note(self, binding: Binding, error: ServerError) -> None:
+        if remedy_for(error) is Remedy.MAKE_GROUP:
+            binding.is_missing()
+        else:
+            binding.is_out_of_order(error)
 
     async def _look_after_troubled(self) -> None:
         now = monotonic()
@@ -214,7 +229,3 @@ class Reader:
         self._awake.clear()
         if not self._stopping:
             await happens_within(self._awake, seconds)
-
-
-def _is_gone(text: str) -> bool:
-    return any(code in text for code in GROUP_GONE)

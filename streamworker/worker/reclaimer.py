@@ -17,6 +17,7 @@ from typing import Any
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import groups, reading
+from streamworker.streams.faults import sentence
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.intake import Intake, Plan
@@ -79,7 +80,7 @@ class Reclaimer:
             self._doubt()  # the reader says it, and waits for the server
             self._guard.hold(monotonic())
         except ServerError as error:
-            trouble.strikes(str(error))
+            trouble.strikes(sentence(error))
             self._doubt()
             self._guard.hold(monotonic())
         else:

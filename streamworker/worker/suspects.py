@@ -14,6 +14,7 @@ from streamworker.errors import ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import settling
+from streamworker.streams.faults import sentence
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.executor import Executor
@@ -76,7 +77,7 @@ class Suspects:
                 try:
                     ours = await settling.recount(self._link, delivery.group, lease, count)
                 except (ConnectionLost, ServerError) as error:
-                    self._trouble.strikes("the connection to Redis was lost" if isinstance(error, ConnectionLost) else str(error))
+                    self._trouble.strikes(sentence(error))
                     if await happens_within(self._isolation.ending, pauses.next()):
                         return False
                     continue

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamworker.codecs.envelope import Envelope, pack
 from streamworker.delivery import Fields, History, Lease
-from streamworker.errors import DecodeError
+from streamworker.errors import DecodeError, ServerError
 from streamworker.worker.bindings import order_of, receive
 from tests.factories import A_MOMENT, AN_ENTRY_ID, SOME_FIELDS, Recorder, a_binding, a_delivery, a_handler, a_taken
 
@@ -182,13 +182,15 @@ def test_a_stream_that_cannot_be_read_is_left_alone_and_said_once() -> None:
     log = Recorder()
     binding = a_binding(log=log)
 
-    binding.is_out_of_order("WRONGTYPE")
-    binding.is_out_of_order("WRONGTYPE")
+    binding.is_out_of_order(ServerError("WRONGTYPE", "it holds a string"))
+    binding.is_out_of_order(ServerError("WRONGTYPE", "it holds a string"))
 
     assert not binding.ready
     assert binding.next_try_at > 0
     assert [("error", "stream.failing")] == [line[:2] for line in log.lines]
-    assert {"stream": "orders", "group": "billing", "error": "WRONGTYPE", "failures": 1} == log.lines[0][2]
+    facts = log.lines[0][2]
+    assert ("orders", "billing", 1) == (facts["stream"], facts["group"], facts["failures"])
+    assert facts["error"].startswith("it holds a string (a key holds another type")
 
 
 def test_a_vanished_group_is_made_again_at_once() -> None:
