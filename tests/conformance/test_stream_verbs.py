@@ -15,6 +15,8 @@ from streamworker.streams.keys import keys_of
 from streamworker.streams.reading import Room, Taken
 from streamworker.streams.wire import Link
 
+pytestmark = pytest.mark.matrix
+
 KEYS = keys_of("orders", "billing")
 
 
