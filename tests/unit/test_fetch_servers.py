@@ -151,7 +151,6 @@ def test_any_tool_can_start_what_is_present(cache):
     """It runs within the block, and not after it."""
     [(kind, _), *_] = servers.present().items()
 
-    with servers.start(kind) as server:
-        with redis.Redis.from_url(server.url) as client:
-            assert client.ping()
+    with servers.start(kind) as server, redis.Redis.from_url(server.url) as client:
+        assert client.ping()
     assert not server.running
