@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 
 from streamworker.embedded import EmbeddedServer
-from tests.servers import FAST, KINDS, GivenServer, Kind, ServerPool, describe, make_empty, make_server, present
+from tests.servers import FAST, KINDS, GivenServer, Kind, ServerPool, make_empty, make_server, present, report
 
 # How fast an example runs is no claim of these tests, and a loaded machine would fail them.
 hypothesis.settings.register_profile("streamworker", deadline=None)
@@ -45,8 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str | list[str]:
     url = config.getoption("--streamworker-redis")
     if url is None:
-        here, absent = ([kind for kind in KINDS if (kind in present()) is there] for there in (True, False))
-        return [f"{title}: {', '.join(map(describe, kinds))}" for title, kinds in (("servers", here), ("without", absent)) if kinds]
+        return report()
     address = urlsplit(url)
     return f"servers: {address.hostname}:{address.port}. WARNING: it is emptied (FLUSHALL) before each test that uses it"
 
