@@ -29,12 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--servers",
         metavar="all|fast|NAME,NAME",
         help=f"which servers tests run against: every one that is present, {' and '.join(FAST)} only, or some of {', '.join(KINDS)}; "
-        "unless given, tests marked `matrix` run on all and the others on the fast ones",
+        "unless given, tests marked `matrix` run on all, those marked `one_server` on one and the others on the fast ones",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "matrix: belongs to the conformance of a server, and runs on every server that is present")
+    config.addinivalue_line("markers", "one_server: takes long, and runs on one server unless --servers asks for more")
     if config.getoption("--streamworker-redis") and getattr(config.option, "numprocesses", None):
         raise pytest.UsageError("--streamworker-redis gives one server, which tests empty: leave -n out, or set it to 0")
     chosen = (config.getoption("--servers") or "all").split(",")
@@ -62,6 +63,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _kinds_for(metafunc: pytest.Metafunc) -> list[Kind]:
     """The servers that a test runs on. The fast ones and those asked for by name are among them even if absent: the test then says so."""
     chosen = metafunc.config.getoption("--servers")
+    if chosen is None and metafunc.definition.get_closest_marker("one_server"):
+        return list(FAST[:1])
     if chosen is None:
         chosen = "all" if metafunc.definition.get_closest_marker("matrix") else "fast"
     if chosen == "all":
