@@ -98,8 +98,9 @@ class Child:
 
     @property
     def has_crashed(self) -> bool:
-        """Whether it has ended without having been told to, and without having said that it would."""
-        return self.code is not None and not self._is_told and not (self.status is not None and self.status.draining)
+        """Whether it has ended without having been told to, and without having said that it would; or because it gave up."""
+        drained = self.status is not None and self.status.draining and not self.status.gave_up
+        return self.code is not None and not self._is_told and not drained
 
     @property
     def watched(self) -> Watched:
@@ -113,10 +114,10 @@ class Child:
         self._writer.write(f"{order}\n".encode())
         if order in (Order.DRAIN, Order.HURRY):
             self._is_told = True
+            self.leaving.set()
             self._must_end(0.0 if order is Order.HURRY else self._bounds.grace_seconds)
 
     def _must_end(self, grace_seconds: float) -> None:
-        self.leaving.set()
         if self._last_means is not None:
             self._last_means.cancel()
         within = grace_seconds + self._bounds.margin_seconds + KILL_AFTER_SECONDS
@@ -147,9 +148,11 @@ class Child:
             self._ready_at = self._heard_at
             self.log.info("child.ready", seconds=round(self._ready_at - self._started_at, 3))
             self.settled.set()
-        if status.draining and not self.leaving.is_set():
-            self.log.info("child.leaving", why=status.why_draining)
+        if status.draining and self._last_means is None:
             self._must_end(self._bounds.grace_seconds)
+            if not status.gave_up:
+                self.log.info("child.leaving", why=status.why_draining)
+                self.leaving.set()
 
     def _end(self) -> None:
         self._ended_at = monotonic()

@@ -1,12 +1,16 @@
-"""Which of an application's handlers one process runs."""
+"""Which of an application's handlers one process runs, and what it reads for them."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from streamworker.errors import SetupError
-from streamworker.handlers import Handler
+from streamworker.handlers import Handler, OnGroupLost
 from streamworker.settings import Settings
+from streamworker.streams.keys import keys_of
+from streamworker.worker.bindings import Binding
 
 
 def choose_handlers(handlers: Sequence[Handler], settings: Settings) -> list[Handler]:
@@ -32,3 +36,16 @@ def choose_handlers(handlers: Sequence[Handler], settings: Settings) -> list[Han
                     "run both or neither in one process, or give one another group"
                 )
     return chosen
+
+
+def bindings_of(handlers: Sequence[Handler], on_group_lost: OnGroupLost, log: Any) -> dict[str, list[Binding]]:
+    """What these handlers read, by group."""
+    routes: dict[tuple[str, str], dict[str | None, Handler]] = defaultdict(dict)
+    for handler in handlers:
+        for stream in handler.streams:
+            routes[handler.group, stream][handler.type] = handler
+    by_group: dict[str, list[Binding]] = defaultdict(list)
+    for (group, stream), of_type in routes.items():
+        start = next(iter(of_type.values())).start
+        by_group[group].append(Binding(keys_of(stream, group), group, start, of_type, log, on_group_lost))
+    return by_group

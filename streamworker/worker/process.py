@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-import socket
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,22 +13,23 @@ import structlog
 
 from streamworker.app import StreamWorker
 from streamworker.errors import ConnectionLost, Refused, ServerError, Unreachable
-from streamworker.handlers import Handler
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.faults import WILL_PASS
+from streamworker.streams.faults import Remedy, remedy_for
 from streamworker.streams.groups import are_finished
-from streamworker.streams.keys import keys_of
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
-from streamworker.worker.choosing import choose_handlers
+from streamworker.worker.budget import ByteBudget
+from streamworker.worker.choosing import bindings_of, choose_handlers
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
 from streamworker.worker.intake import Plan
+from streamworker.worker.isolation import Isolation
 from streamworker.worker.limits import check_memory, watch_memory, watch_time
 from streamworker.worker.memory import resident_bytes
+from streamworker.worker.names import unique_name
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
 
@@ -53,6 +51,8 @@ class WorkerProcess:
         self.ready: asyncio.Event = asyncio.Event()
         """Set once every group is there and reading has begun."""
         self._stop_wanted = asyncio.Event()
+        self._isolation = Isolation()
+        self._budget = ByteBudget(settings.in_flight_bytes)
         self._why_draining = ""
         self._connected = False
         self._streams = 0
@@ -60,6 +60,7 @@ class WorkerProcess:
         """Set whenever `status` has something new to tell at once; whoever has told it clears it."""
         self.watchdog: Watchdog = Watchdog(settings.grace, lambda: self.in_flight, self._log)
         self._hurried = False
+        self._gave_up = False
         self._paused = False
 
     async def run(self) -> ExitCode:
@@ -85,6 +86,13 @@ class WorkerProcess:
             self.changed.set()
             for consumer in self._consumers:
                 consumer.drain(self._settings.grace)
+
+    def give_up(self, why: str) -> None:
+        """Drain, and end as a failure: going on would do harm."""
+        if not self._gave_up:
+            self._gave_up = True
+            self._log.error("worker.gives_up", why=why)
+            self.drain("it gives up")
 
     def hurry(self) -> None:
         """Interrupt the handlers and release their entries now."""
@@ -120,6 +128,7 @@ class WorkerProcess:
             reading=able and not self._paused and not draining,
             draining=draining,
             why_draining=self._why_draining,
+            gave_up=self._gave_up,
             paused=self._paused,
             in_flight=self.in_flight,
             deliveries=self._delivered,
@@ -137,7 +146,7 @@ class WorkerProcess:
         try:
             await link.call("PING")
         except ServerError as error:
-            if error.code not in WILL_PASS:
+            if remedy_for(error) is Remedy.CONFIGURE:
                 await link.close()
                 raise Refused(f"Redis at {self._endpoint} refuses this worker: {error}") from error
         except ConnectionLost as error:
@@ -154,10 +163,12 @@ class WorkerProcess:
             yield {} if state is None else state
 
     async def _consume(self, link: Link, state: Mapping[str, Any]) -> None:
-        bindings = self._bindings()
+        bindings = bindings_of(self._handlers, self._app.on_group_lost, self._log)
         check_memory(self._settings)
         self._streams = sum(map(len, bindings.values()))
         self._consumers = [self._consumer(group, of_group, link, state) for group, of_group in bindings.items()]
+        for consumer in self._consumers:
+            await consumer.claim_name()
         if self._stop_wanted.is_set():
             return
         for consumer in self._consumers if self._paused else ():
@@ -172,18 +183,6 @@ class WorkerProcess:
             await self._stop_wanted.wait()
             for watcher in watchers:
                 watcher.cancel()
-
-    def _bindings(self) -> dict[str, list[Binding]]:
-        """What to read, by group."""
-        routes: dict[tuple[str, str], dict[str | None, Handler]] = defaultdict(dict)
-        for handler in self._handlers:
-            for stream in handler.streams:
-                routes[handler.group, stream][handler.type] = handler
-        by_group: dict[str, list[Binding]] = defaultdict(list)
-        for (group, stream), handlers in routes.items():
-            start = next(iter(handlers.values())).start
-            by_group[group].append(Binding(keys_of(stream, group), group, start, handlers, self._log))
-        return by_group
 
     def _consumer(self, group: str, bindings: Sequence[Binding], link: Link, state: Mapping[str, Any]) -> Consumer:
         handlers = {handler.name: handler for binding in bindings for handler in binding.handlers}
@@ -200,6 +199,10 @@ class WorkerProcess:
             lease=self._app.lease,
             retry=self._app.retry,
             dead_letter=self._app.dead_letter,
+            isolation=self._isolation,
+            budget=self._budget,
+            give_up=self.give_up,
+            named=self._settings.consumer is not None,
         )
         return Consumer(plan, link, executor, self._count, self._log)
 
@@ -256,6 +259,8 @@ class WorkerProcess:
         interrupted = sum(consumer.interrupted for consumer in self._consumers)
         if self._hurried:
             code = ExitCode.INTERRUPTED
+        elif self._gave_up:
+            code = ExitCode.FAILURE
         elif interrupted or unfinished:
             code = ExitCode.GRACE_EXCEEDED
         else:
@@ -264,8 +269,3 @@ class WorkerProcess:
             "worker.stopped", deliveries=self._delivered, interrupted=interrupted, left_pending=unfinished, exit_code=int(code)
         )
         return code
-
-
-def unique_name() -> str:
-    """A consumer name that no other process has or had: two processes of one name would take each other's entries."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -15,7 +15,8 @@ class Status:
 
     `started` is set once the groups were looked at for the first time, and stays. `connected` is whether the server answered when it was
     last asked. `reading` is whether it reads now: connected, with at least one of its streams readable, neither paused nor draining.
-    `troubled` are the streams that cannot be read at the moment.
+    `gave_up` is set when it drains because going on would do harm: that is a failure. `troubled` are the streams that cannot be read at
+    the moment.
     """
 
     started: bool
@@ -23,6 +24,7 @@ class Status:
     reading: bool
     draining: bool
     why_draining: str
+    gave_up: bool
     paused: bool
     in_flight: int
     deliveries: int

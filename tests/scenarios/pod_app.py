@@ -32,6 +32,7 @@ async def lifespan(_app: StreamWorker) -> AsyncIterator[dict[str, Any]]:
 
 
 app.lifespan = lifespan
+app.on_group_lost = os.environ.get("ON_GROUP_LOST", "resume")
 
 
 @app.handler("hogs")

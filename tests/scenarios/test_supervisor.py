@@ -162,6 +162,18 @@ def test_a_child_that_stops_dead_is_killed_as_the_last_means(fleet, client):
     assert not is_alive(frozen)
 
 
+def test_a_child_that_gives_up_has_failed(valkey, client, tmp_path):
+    """It drains of its own accord, but is followed by another as a crashed one is: after a pause, and it counts."""
+    with a_fleet(valkey.url, tmp_path, ON_GROUP_LOST="stop") as fleet:
+        supervisor = supervise(fleet)
+        client.xgroup_destroy("orders", "billing")
+        ended = fleet.until_logged(supervisor, "child.exited", 1)[0]
+        fleet.until_logged(supervisor, "child.restarting")
+
+        assert ("exit code 1", "error") == (ended["how"], ended["level"])
+        assert [] == fleet.logged(supervisor, "child.leaving")
+
+
 # ---- recycling --------------------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ STATUS = Status(
     reading=True,
     draining=False,
     why_draining="",
+    gave_up=False,
     paused=False,
     in_flight=3,
     deliveries=7,

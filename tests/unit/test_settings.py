@@ -95,6 +95,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
             "STREAMWORKER_REDIS_URL": "redis://elsewhere",
             "STREAMWORKER_WORKERS": "2",
             "STREAMWORKER_CONCURRENCY": "3",
+            "STREAMWORKER_IN_FLIGHT_BYTES": "1000000",
             "STREAMWORKER_HANDLERS": "charge, refund,",
             "STREAMWORKER_EXCLUDE": "count",
             "STREAMWORKER_CONSUMER": "worker-1",
@@ -115,6 +116,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
     assert {
         "workers": 2,
         "concurrency": 3,
+        "in_flight_bytes": 1_000_000,
         "handlers": ("charge", "refund"),
         "exclude": ("count",),
         "consumer": "worker-1",

@@ -19,6 +19,7 @@ def a_worker(pid: int = 1, silent: float = 0.5, **status: Any) -> Watched:
         "reading": True,
         "draining": False,
         "why_draining": "",
+        "gave_up": False,
         "paused": False,
         "in_flight": 0,
         "deliveries": 0,
