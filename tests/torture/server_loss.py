@@ -71,7 +71,7 @@ class Measure:
         return _count("", ids, replica)
 
     async def _promoted(self, stack: ExitStack, *, guarded: bool) -> Loss:
-        """As at a planned failover by Sentinel: the old primary takes writes until somebody tells it, here for as long as the load lasts."""
+        """As at a planned failover by Sentinel: the old primary takes writes until it is told, here for as long as the load lasts."""
         primary, replica = self._pair(stack)
         if guarded:
             _command(primary, "CONFIG", "SET", "min-replicas-to-write", "1")
