@@ -15,7 +15,6 @@ from tests.examples.dockerfile import instruction, parsed
 from tests.examples.manifests import FILES, FOLDER, ROOT, container, pod, problems, read, triggers
 
 PROBES = {"startupProbe": "/startupz", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
-HEALTH_PORT = 8080
 MISSPELT = [
     ("base/deployment.yaml", "spec.template.spec", "terminationGracePeriodSecond"),
     ("base/deployment.yaml", "spec.template.spec.containers.0.readinessProbe", "failureTreshold"),
@@ -110,12 +109,15 @@ def test_handlers_end_within_the_grace():
 
 def test_probes_ask_what_the_worker_serves():
     """Each probe has its path, all of them the health port."""
+    addresses = pytest.importorskip("streamworker.addresses")
+    served = pytest.importorskip("streamworker.supervisor.verdicts").PROBES
     worker = container()
     [port] = worker["ports"]
 
+    assert {f"/{name}" for name in served} == set(PROBES.values())
     assert PROBES == {name: worker[name]["httpGet"]["path"] for name in PROBES}
     assert {port["name"]} == {worker[name]["httpGet"]["port"] for name in PROBES}
-    assert HEALTH_PORT == port["containerPort"]
+    assert addresses.IN_A_POD[1] == port["containerPort"]
 
 
 def test_a_pod_may_do_nothing_but_its_work():
