@@ -27,6 +27,7 @@ class Worker:
             # In the environment and not in the arguments, where every user of the machine could read a password.
             "STREAMWORKER_REDIS_URL": url,
         }
+        environment.pop("STREAMWORKER_REDIS_URL_FILE", None)  # where the demo has read the URL; both together are an error
         command = [sys.executable, "-m", "streamworker", "run", "streamworker.demo.app:app"]
         options = ["--consumer", name, "--log-format", "json", "--max-runtime", LONGEST_LIFE]
         with self._log.open("wb") as log:
