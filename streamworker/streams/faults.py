@@ -26,8 +26,13 @@ _CODE = re.compile(
     r"\b(LOADING|READONLY|MASTERDOWN|MISCONF|OOM|NOREPLICAS|BUSYGROUP|BUSY|NOGROUP|UNBLOCKED|WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|NOSCRIPT"
     r"|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|CROSSSLOT|EXECABORT)\b"
 )
+_NO_RIGHT = re.compile("ACL failure in script|user executing the script can't", re.IGNORECASE)
+"""A right that lacks inside a script; the server calls that a plain ERR."""
+
 _MAX_CLIENTS = re.compile("max number of clients", re.IGNORECASE)
 _TEXT_LIMIT = 300
+
+_RIGHTS = "`streamworker acl` prints the rights that are needed, and the server's ACL LOG names the one that lacks"
 
 WILL_PASS = frozenset({"LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MAXCLIENTS"})
 """Codes that say: the same call will work later, without anybody's help."""
@@ -41,6 +46,8 @@ def translate(error: Exception) -> StreamWorkerError:
     if isinstance(error, StreamWorkerError):
         return error
     code = code_of(error)
+    if code == "NOPERM":
+        return ServerError(code, f"{_capped(error)}; {_RIGHTS}")
     if code is not None:
         return ServerError(code, _capped(error))
     if isinstance(error, theirs.ResponseError):
@@ -59,6 +66,8 @@ def code_of(error: Exception) -> str | None:
     found = _CODE.search(text)
     if found is not None:
         return found.group(1)
+    if _NO_RIGHT.search(text):
+        return "NOPERM"
     return "MAXCLIENTS" if _MAX_CLIENTS.search(text) else None
 
 

@@ -29,6 +29,8 @@ from streamworker.streams.faults import GROUP_GONE, WILL_PASS, code_of, translat
         (theirs.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "OOM"),
         (theirs.ReadOnlyError("You can't write against a read only replica."), "READONLY"),
         (theirs.NoPermissionError("this user has no permissions"), "NOPERM"),
+        (theirs.ResponseError("ACL failure in script: User t has no permissions to run the 'xadd' command script: f"), "NOPERM"),
+        (theirs.ResponseError("The user executing the script can't run this command or subcommand script: f"), "NOPERM"),
         (theirs.BusyLoadingError("Redis is loading the dataset in memory"), "LOADING"),
         (theirs.AuthenticationError("Authentication required."), "NOAUTH"),
         (theirs.MaxConnectionsError("too many"), "MAXCLIENTS"),
@@ -45,7 +47,8 @@ def test_an_answer_of_the_server_keeps_its_code(error: Exception, code: str) -> 
 
     assert isinstance(translated, ServerError)
     assert code == translated.code
-    assert (str(error) or type(error).__name__) == str(translated)
+    assert str(translated).startswith(str(error) or type(error).__name__)
+    assert ("; `streamworker acl`" in str(translated)) == (code == "NOPERM")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,8 @@ def test_anything_else_is_a_lost_connection(error: Exception) -> None:
     translated = translate(error)
 
     assert isinstance(translated, ConnectionLost)
-    assert (str(error) or type(error).__name__) == str(translated)
+    assert str(translated).startswith(str(error) or type(error).__name__)
+    assert ("; `streamworker acl`" in str(translated)) == (code == "NOPERM")
     assert code_of(error) is None
 
 
