@@ -199,6 +199,7 @@ def test_a_worker_may_do_nothing_else(command, as_user, redis_client):
 
 RIGHTS_LACKING = [
     ("-xgroup|create", "stream.failing"),
+    ("-xreadgroup", "stream.failing"),
     ("-xack", "retry.failing"),
     ("-hset", "retry.failing"),
     ("-hlen", "promoting.failing"),
