@@ -172,6 +172,11 @@ class Consumer:
         self._reader.go_on()
 
     @property
+    def busy(self) -> int:
+        """How many entries are held, and threads that outlast theirs."""
+        return self._leases.count + self._executor.overdue
+
+    @property
     def is_still(self) -> bool:
         """Whether no entry is on its way to us."""
         return self._reader.is_still and not self._intake.lock.locked()
