@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from streamworker.errors import SetupError
-from streamworker.streams.keys import GroupKeys, keys_of, tag
+from streamworker.streams.keys import GroupKeys, keys_of, name_claim, tag
 
 
 class Role(StrEnum):
@@ -42,7 +42,7 @@ _LOOK = (
 
 COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
-        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "hdel", "hget", "hlen", "hscan", "hset", "pttl", "set", "time",
+        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hscan", "hset", "pttl", "set", "time",
         "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xinfo|consumers", "xinfo|groups",
         "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore", "zrem",
     ),
@@ -84,7 +84,9 @@ def least_user(
     if role is Role.PUBLISHER and groups:
         raise SetupError("a publisher knows no group: leave --group out")
     if publishes_to and role is not Role.WORKER:
-        raise SetupError(f"only a worker has streams that it publishes to: leave --publishes-to out, or name them for a {role} with --stream")
+        raise SetupError(
+            f"only a worker has streams that it publishes to: leave --publishes-to out, or name them for a {role} with --stream"
+        )
     for what in (*streams, *groups, *publishes_to):
         _check(what)
     user = f"streamworker-{role}" if name is None else name
@@ -92,6 +94,8 @@ def least_user(
         raise SetupError(f"--user {user!r}: a user's name has no spaces")
     rights = _key_rights(role, streams, groups, publishes_to)
     keys = [_pattern(key, right, server) for key, right in rights.items()]
+    if role is Role.WORKER:  # the names that processes are given are known to them only
+        keys += [f"{_pattern(name_claim(stream, group, ''), 'RW', server)}*" for stream in streams for group in groups]
     commands = [f"+{command}" for command in sorted(set(COMMANDS[role]))]
     return User(user, role, ("reset", "on", PLACEHOLDER, "resetchannels", *keys, "-@all", *commands))
 

@@ -7,6 +7,7 @@ second try itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,9 @@ CONNECT_SECONDS = 5.0
 
 _INTRODUCTIONS = ("driver_info", "lib_name", "lib_version")
 """What redis-py would tell by CLIENT SETINFO: a right that Redis 7.0 does not even know, for nothing that we need."""
+
+_NOT_IN_NAMES = re.compile("[^!-~]")
+"""What CLIENT SETNAME refuses: a consumer's name may hold it, and must not keep its worker out."""
 
 
 class Endpoint:
@@ -77,7 +81,8 @@ class Endpoint:
         kind = options.pop("connection_class", module.Connection)
         options |= {"decode_responses": False, "protocol": 2, "retry": Retry(NoBackoff(), 0)}
         options.setdefault("socket_connect_timeout", CONNECT_SECONDS)
-        options.setdefault("client_name", self.client_name)
+        name = options.get("client_name", self.client_name)
+        options["client_name"] = None if name is None else _NOT_IN_NAMES.sub("_", name)
         try:
             connection = kind(**options | times)
         except (RedisError, TypeError, ValueError):

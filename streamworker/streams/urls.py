@@ -17,7 +17,9 @@ _TLS = frozenset(
 TAKEN = _PARTS | _SOCKET | _TLS
 """The options that count."""
 
-IGNORED = frozenset({"decode_responses", "protocol", "socket_timeout", "retry_on_timeout", "max_connections", "health_check_interval"})
+IGNORED = frozenset(
+    {"decode_responses", "protocol", "socket_timeout", "retry_on_timeout", "max_connections", "health_check_interval"}
+)
 """What a URL's query may not change: replies are bytes in RESP2 shape, and every wait and retry is ours."""
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]*")

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,10 +29,18 @@ from tests.command_line import run
 from tests.harness import Ledger, an_app, run_burst, working
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.matrix
+
 STREAMS = Path(streamworker.__file__).parent / "streams"
 
 ONLY_THE_DEMO = {"unlink"}
 """What the demo does on its own server, to leave nothing behind."""
+
+DONE_WITHOUT = {"del"}
+"""A worker gives up its given name by DEL; refused, the claim ends by itself. With that right it could delete the stream."""
+
+DONE_WITHOUT = {"del"}
+"""A worker gives up its given name by DEL; refused, the claim ends by itself. With that right it could delete the stream."""
 
 BY_THE_LIBRARY = {"client|setname", "select"}
 """What redis-py sends while it connects; AUTH and HELLO need no right."""
@@ -53,8 +61,9 @@ def as_user(server, redis_client) -> Iterator[Callable[..., str]]:
     """`as_user(role, …)` makes the user and answers a URL with it; the users are gone afterwards."""
     names = []
 
-    def make(role: Role, *, streams=("orders",), groups=("billing",), **options) -> str:
+    def make(role: Role, *, streams=("orders",), groups=("billing",), without: str | None = None, **options) -> str:
         user = least_user(role, streams, () if role is Role.PUBLISHER else groups, server=server_version(redis_client), **options)
+        user = replace(user, rules=tuple(rule for rule in user.rules if rule != f"+{without}"))
         grant(redis_client, user)
         names.append(user.name)
         return url_of(server.url, user.name)
@@ -117,8 +126,8 @@ async def test_a_worker_needs_no_more_than_its_rights(server, redis_client, as_u
     ledger = Ledger()
 
     with structlog.testing.capture_logs() as lines:
+        redis_client.config_resetstat()
         async with working(an_eventful_app(ledger), url) as process:
-            redis_client.config_resetstat()
             for n in ("publish", "retry", "reject", "long"):
                 redis_client.xadd("orders", {"n": n})
             await ledger.until(lambda seen: seen.count("retry") == 2 and "long" in seen)
@@ -143,7 +152,7 @@ async def test_a_worker_needs_no_more_than_its_rights(server, redis_client, as_u
     assert 2 == ledger.seen.count("release")
     assert (1, 1) == (redis_client.xlen("{orders}:dlq:billing"), redis_client.xlen("invoices"))
     if any("|" in name for name in used):  # 6.2 does not count subcommands
-        assert set(COMMANDS[Role.WORKER]) <= used | {"select"}
+        assert set(COMMANDS[Role.WORKER]) <= used | {"select", "get"}  # in another database, and for a name that was given
 
 
 async def lose_a_due_time(client: redis.Redis, ledger: Ledger) -> None:
@@ -163,6 +172,19 @@ async def someone_dies(client: redis.Redis, n: str) -> None:
 
 def is_forgotten(client: redis.Redis, consumer: str) -> bool:
     return all(info["name"] != consumer.encode() for info in client.xinfo_consumers("orders", "billing"))
+
+
+async def test_a_worker_with_a_given_name_claims_it(as_user, redis_client):
+    """It may not give it up at once; the claim ends by itself before the next worker of that name has waited for long."""
+    ledger = Ledger()
+    url = as_user(Role.WORKER, publishes_to=["invoices"])
+
+    for n in ("first", "second"):
+        redis_client.xadd("orders", {"n": n})
+        assert 0 == await run_burst(an_eventful_app(ledger), url, consumer="wörker *1")
+
+    assert ["first", "second"] == ledger.seen
+    assert set() == {what for _, what in refused(redis_client)} - DONE_WITHOUT
 
 
 @pytest.mark.parametrize(
@@ -198,23 +220,20 @@ def test_a_worker_may_do_nothing_else(command, as_user, redis_client):
 
 
 RIGHTS_LACKING = [
-    ("-xgroup|create", "stream.failing"),
-    ("-xreadgroup", "stream.failing"),
-    ("-xack", "retry.failing"),
-    ("-hset", "retry.failing"),
-    ("-hlen", "promoting.failing"),
-    ("-xautoclaim", "reclaiming.failing"),
-    ("-xinfo|groups", "stream.failing"),
+    ("xgroup|create", "stream.failing"),
+    ("xreadgroup", "stream.failing"),
+    ("xack", "retry.failing"),
+    ("hset", "retry.failing"),
+    ("hlen", "promoting.failing"),
+    ("xautoclaim", "reclaiming.failing"),
+    ("xinfo|groups", "stream.failing"),
 ]
 
 
 @pytest.mark.parametrize(("right", "event"), RIGHTS_LACKING, ids=[right for right, _ in RIGHTS_LACKING])
-async def test_a_right_that_lacks_is_named_with_the_repair_and_work_goes_on_when_it_is_granted(
-    right, event, redis_client, as_user
-):
+async def test_a_right_that_lacks_is_named_with_the_repair_and_work_goes_on_when_it_is_granted(right, event, redis_client, as_user):
     """By each part of the worker; where the server does not say what it refused in a script, its ACL LOG does. No restart is needed."""
-    url = as_user(Role.WORKER, publishes_to=["invoices"])
-    redis_client.execute_command("ACL", "SETUSER", "streamworker-worker", right)
+    url = as_user(Role.WORKER, publishes_to=["invoices"], without=right)
     ledger = Ledger()
 
     with structlog.testing.capture_logs() as lines:
@@ -226,7 +245,7 @@ async def test_a_right_that_lacks_is_named_with_the_repair_and_work_goes_on_when
 
     said = next(line for line in lines if line["event"] == event)
     assert "streamworker acl" in said["error"]
-    assert right.lstrip("-") in said["error"] or ("executing the script" in said["error"] and "ACL LOG" in said["error"])
+    assert right.partition("|")[0] in said["error"] or ("executing the script" in said["error"] and "ACL LOG" in said["error"])
 
 
 # ---- the others ----------------------------------------------------------------------------------------------------------------
@@ -355,7 +374,9 @@ def test_an_administrator_replays_and_discards(server, as_user, redis_client):
     assert [] == refused(redis_client)
 
 
-@pytest.mark.parametrize("command", ["FLUSHALL", "KEYS *", "CONFIG SET maxmemory 1", "DEL orders", "XADD clicks * n 1", "XGROUP DESTROY orders billing"])
+@pytest.mark.parametrize(
+    "command", ["FLUSHALL", "KEYS *", "CONFIG SET maxmemory 1", "DEL orders", "XADD clicks * n 1", "XGROUP DESTROY orders billing"]
+)
 def test_an_administrator_may_not_do_everything(command, as_user):
     """Dead letters, no more."""
     with redis.Redis.from_url(as_user(Role.ADMIN)) as client, pytest.raises(redis.exceptions.NoPermissionError):
@@ -383,7 +404,12 @@ async def test_odd_names_are_matched_exactly(stream, as_user, redis_client):
     assert (0, 1) == (code, redis_client.xlen(f"to {stream}"))
     assert [] == refused(redis_client)
     with redis.Redis.from_url(url) as client:
-        for other in {stream.replace("*", "xyz"), stream.replace("?", "x"), stream.replace("[ab]", "a"), stream.replace(" ", "x")} - {stream}:
+        for other in {
+            stream.replace("*", "xyz"),
+            stream.replace("?", "x"),
+            stream.replace("[ab]", "a"),
+            stream.replace(" ", "x"),
+        } - {stream}:
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.xadd(other, {"n": 1})
 
@@ -441,6 +467,8 @@ def test_the_roles_have_the_commands_that_the_code_sends_and_no_others(redis_cli
     granted = set().union(*COMMANDS.values())
 
     assert {"xreadgroup", "client|unblock", "xadd"} <= in_python
-    assert granted == (in_python | set().union(*in_lua.values()) | BY_THE_LIBRARY) - ONLY_THE_DEMO
+    everything = in_python | set().union(*in_lua.values()) | BY_THE_LIBRARY
+    assert everything >= ONLY_THE_DEMO | DONE_WITHOUT
+    assert granted == everything - ONLY_THE_DEMO - DONE_WITHOUT
     assert in_lua.pop("replay") <= set(COMMANDS[Role.ADMIN])
-    assert set().union(*in_lua.values()) <= set(COMMANDS[Role.WORKER])
+    assert set().union(*in_lua.values()) - DONE_WITHOUT <= set(COMMANDS[Role.WORKER])

@@ -26,6 +26,7 @@ def test_a_worker_has_its_groups_keys_and_what_it_publishes_to() -> None:
         "~{orders}:dlq:billing",
         "~{orders}:sw:sweep:billing",
         "~invoices",
+        "~{orders}:sw:name:billing:*",
     ] == keys_of_rules(Role.WORKER, "orders", groups=("billing",), publishes_to=["invoices"])
 
 
@@ -33,15 +34,17 @@ def test_a_dashboard_only_reads_and_an_administrator_writes_dead_letters_and_ret
     """Where the server knows the difference."""
     keys = ["%R~orders", "%R~{orders}:due:billing"]
 
-    assert [*keys, "%R~{orders}:retry:billing", "%R~{orders}:dlq:billing"] == keys_of_rules(Role.DASHBOARD, "orders", groups=("billing",))
+    assert [*keys, "%R~{orders}:retry:billing", "%R~{orders}:dlq:billing"] == keys_of_rules(
+        Role.DASHBOARD, "orders", groups=("billing",)
+    )
     assert [*keys, "~{orders}:retry:billing", "~{orders}:dlq:billing"] == keys_of_rules(Role.ADMIN, "orders", groups=("billing",))
 
 
 def test_several_streams_and_groups_are_all_combined() -> None:
-    """Each stream once, and five keys for each group on it."""
+    """Each stream once, and six keys for each group on it."""
     keys = keys_of_rules(Role.WORKER, "orders", "clicks", groups=("billing", "search"))
 
-    assert 2 + 2 * 2 * 5 == len(keys) == len(set(keys))
+    assert 2 + 2 * 2 * 6 == len(keys) == len(set(keys))
 
 
 def test_redis_6_2_gets_no_rule_that_it_does_not_know() -> None:
@@ -97,7 +100,18 @@ def test_nobody_may_do_what_nobody_needs() -> None:
     """The dangerous ones, and whole groups of commands."""
     granted = {command for commands in COMMANDS.values() for command in commands}
 
-    assert set() == granted & {"flushall", "flushdb", "keys", "config", "del", "unlink", "xgroup|destroy", "xgroup|setid", "acl", "client"}
+    assert set() == granted & {
+        "flushall",
+        "flushdb",
+        "keys",
+        "config",
+        "del",
+        "unlink",
+        "xgroup|destroy",
+        "xgroup|setid",
+        "acl",
+        "client",
+    }
     assert [] == [command for command in granted if command.startswith("@")]
 
 
