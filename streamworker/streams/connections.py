@@ -14,10 +14,13 @@ from typing import Any
 import redis.asyncio.connection as asynchronous
 import redis.connection as blocking
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from streamworker.errors import SetupError
+from streamworker.errors import ConnectionLost, SetupError, StreamWorkerError
+from streamworker.streams import tls
+from streamworker.streams.faults import translate
 from streamworker.streams.urls import IGNORED, TAKEN, redacted
 
 CONNECT_SECONDS = 5.0
@@ -65,6 +68,20 @@ class Endpoint:
         times = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
         return self._make(blocking, times)  # type: ignore[no-any-return]
 
+    def explain(self, error: Exception) -> StreamWorkerError:
+        """What went wrong while connecting, in our words; where it looks like TLS on one side only, they say so."""
+        fault = translate(error)
+        if not isinstance(fault, ConnectionLost):
+            return fault
+        by_tls = str(self).startswith("rediss:")
+        if isinstance(error, TimeoutError | RedisTimeoutError):
+            hint = "; if it does not speak TLS on this port, write redis://…" if by_tls else ""
+            return ConnectionLost(f"the server did not answer in time{hint}")
+        if "reset by peer" in str(fault) or "closed by server" in str(fault) or isinstance(error, InvalidResponse):
+            hint = f"if it wants a client certificate, {tls.WANTS_ONE}" if by_tls else "if it speaks TLS on this port, write rediss://…"
+            return ConnectionLost(f"the server ended the connection at once; {hint}")
+        return fault
+
     def _make(self, module: Any, times: dict[str, Any]) -> Any:
         try:
             url = self.url
@@ -72,15 +89,21 @@ class Endpoint:
         except SetupError:
             if self._last_good is None:
                 raise
+        else:
+            self._last_good = url
+            return connection
+        try:
             return self._connection_to(self._last_good, module, times)
-        self._last_good = url
-        return connection
+        except SetupError as error:  # it was good once: somebody changes a certificate's file just now
+            raise ConnectionLost(str(error)) from None
 
     def _connection_to(self, url: str, module: Any, times: dict[str, Any]) -> Any:
         options = _options(url, module)
         kind = options.pop("connection_class", module.Connection)
         options |= {"decode_responses": False, "protocol": 2, "retry": Retry(NoBackoff(), 0)}
         options.setdefault("socket_connect_timeout", CONNECT_SECONDS)
+        if "rediss" in url[:7].lower():
+            tls.check(options)
         name = options.get("client_name", self.client_name)
         options["client_name"] = None if name is None else _NOT_IN_NAMES.sub("_", name)
         try:

@@ -11,6 +11,7 @@ from enum import StrEnum
 import redis.exceptions as theirs
 
 from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
+from streamworker.streams import tls
 
 
 class Remedy(StrEnum):
@@ -110,7 +111,7 @@ def translate(error: Exception) -> StreamWorkerError:
         return ServerError(code, _capped(error))
     if isinstance(error, theirs.ResponseError):
         return ServerError("ERR", _capped(error))
-    return ConnectionLost(_capped(error))
+    return ConnectionLost(tls.sentence_for(error) or _capped(error))
 
 
 def answered(text: str) -> ServerError:
