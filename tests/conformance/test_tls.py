@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +20,7 @@ from streamworker.streams.connections import Endpoint
 from streamworker.streams.scripts import BlockingLink, Script
 from streamworker.streams.wire import Wire
 from tests.certificates import Authority, an_authority
-from tests.command_line import run
+from tests.command_line import started
 from tests.harness import Ledger, an_app, run_burst
 from tests.servers import make_server
 from tests.waiting import eventually
@@ -91,11 +91,19 @@ def open_files() -> int:
     return len(os.listdir("/dev/fd"))
 
 
+@pytest.fixture
+async def closed() -> AsyncIterator[None]:
+    """Waits at the end until every connection is closed: TLS takes a few turns of the loop to say goodbye."""
+    before = open_files()
+    yield
+    await eventually(lambda: asyncio.sleep(0, open_files() <= before))
+
+
 BOTH_WAYS = pytest.mark.parametrize("connect", [by_wire, by_blocking_link])
 
 
 @BOTH_WAYS
-async def test_the_right_authority_and_client_certificate_are_let_in(connect, site):
+async def test_the_right_authority_and_client_certificate_are_let_in(connect, site, closed):
     """With the host name checked, as it is unless somebody says otherwise."""
     assert await connect(site.url(client=site.client)) in (b"PONG", 1)
 
@@ -114,28 +122,26 @@ WRONG: dict[str, tuple[Callable[[Site], str], str]] = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_who_is_not_let_in_is_told_the_repair(connect, wrong, site):
+async def test_who_is_not_let_in_is_told_the_repair(connect, wrong, site, closed):
     """In one sentence, whichever way it connects."""
     url_of, says = WRONG[wrong]
     if connect is by_blocking_link:
         says += "|reset by peer"  # TLS 1.3 refuses a client after it has sent its first command, and its alert may be overtaken
 
-    before = open_files()
     with pytest.raises(ConnectionLost, match=says) as caught:
         await connect(url_of(site))
 
     assert "\n" not in str(caught.value)
     assert "_ssl.c" not in str(caught.value)
-    await eventually(lambda: asyncio.sleep(0, open_files() <= before))  # TLS takes a turn or two of the loop to say goodbye
 
 
-async def test_plain_to_a_tls_port_is_told_to_speak_tls(site):
+async def test_plain_to_a_tls_port_is_told_to_speak_tls(site, closed):
     """The server just hangs up."""
     with pytest.raises(ConnectionLost, match="rediss://"):
         await by_wire(f"redis://localhost:{site.port}/0")
 
 
-async def test_tls_to_a_plain_port_is_told_to_speak_plainly(site, monkeypatch):
+async def test_tls_to_a_plain_port_is_told_to_speak_plainly(site, closed, monkeypatch):
     """The server waits for a command that never comes, so this is said when the time for connecting is over."""
     monkeypatch.setattr("streamworker.streams.wire.CONNECT_SECONDS", 0.5)
 
@@ -157,7 +163,7 @@ async def test_tls_to_a_plain_port_is_told_to_speak_plainly(site, monkeypatch):
         ("&ssl_chek_hostname=no", "not known.*ssl_check_hostname"),
     ],
 )
-async def test_an_option_that_cannot_be_used_is_named(connect, more, says, site):
+async def test_an_option_that_cannot_be_used_is_named(connect, more, says, site, closed):
     """Before anything is sent."""
     base = f"rediss://localhost:{site.port}/0?"
 
@@ -165,7 +171,7 @@ async def test_an_option_that_cannot_be_used_is_named(connect, more, says, site)
         await connect(base + more[1:].format(ca=site.authority.certificate))
 
 
-async def test_a_worker_handles_and_renews_over_tls(site):
+async def test_a_worker_handles_and_renews_over_tls(site, closed):
     """Its lease keeper's own connection included."""
     ledger = Ledger()
     app = an_app(lease=timedelta(milliseconds=500))
@@ -189,14 +195,15 @@ async def test_a_worker_handles_and_renews_over_tls(site):
 
 def test_a_command_says_it_in_one_line(site):
     """With the exit code of a server that cannot be reached."""
-    result = run("tail", "orders", url=site.url(ca=site.stranger.certificate, client=site.client))
+    with started(["tail", "orders"], site.url(ca=site.stranger.certificate, client=site.client)) as command:
+        code, _, errors = command.end(within=20)
 
-    assert 3 == result.exit_code
-    assert "name the CA that signed it" in result.stderr
-    assert 1 == result.stderr.count("\n")
+    assert 3 == code
+    assert "name the CA that signed it" in errors
+    assert 1 == errors.count("\n")
 
 
-async def test_a_certificate_that_is_missing_for_a_moment_is_waited_for(site, tmp_path):
+async def test_a_certificate_that_is_missing_for_a_moment_is_waited_for(site, closed, tmp_path):
     """Files are renewed under a running worker: what was good once makes a lost connection, which is tried again, and no wrong setup."""
     ca = tmp_path / "ca.crt"
     ca.write_bytes(site.authority.certificate.read_bytes())
