@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamworker.cli.failing import sentences_for_errors
+from streamworker.cli.options import RedisUrl
 from streamworker.cli.root import app as cli
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 Target = Annotated[
     str, typer.Argument(metavar="APP", envvar="STREAMWORKER_APP", help="module:attribute, module, or a file's path.")
 ]
-Url = Annotated[str | None, typer.Option("--redis-url", "-u", help="Where Redis is; else STREAMWORKER_REDIS_URL or REDIS_URL.")]
 Concurrency = Annotated[int | None, typer.Option("--concurrency", "-c", help="Deliveries in flight per handler. Default: 10.")]
 Only = Annotated[list[str] | None, typer.Option("--handler", help="Run only this handler; may be repeated.")]
 Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="Run all handlers but this; may be repeated.")]
@@ -35,7 +35,7 @@ AppDir = Annotated[str, typer.Option(help="Where to look for the module.")]
 @cli.command()
 def run(  # a command's options
     target: Target,
-    redis_url: Url = None,
+    redis_url: RedisUrl = None,
     concurrency: Concurrency = None,
     handler: Only = None,
     exclude: Exclude = None,
@@ -79,7 +79,7 @@ def run(  # a command's options
 @cli.command()
 def dev(
     target: Target,
-    redis_url: Url = None,
+    redis_url: RedisUrl = None,
     concurrency: Concurrency = None,
     log_level: LogLevel = "debug",
     factory: Factory = False,

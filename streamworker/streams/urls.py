@@ -24,6 +24,12 @@ IGNORED = frozenset(
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]*")
 _DATABASE = re.compile(r"/?[0-9]{0,6}")
+_SECRET = re.compile(r"://[^@]*:[^@]+@|[?&](ssl_)?password=")
+
+
+def holds_secret(url: str) -> bool:
+    """Whether there is a password in the URL."""
+    return _SECRET.search(url) is not None
 
 
 def redacted(url: str) -> str:
