@@ -37,7 +37,8 @@ PLACEHOLDER = ">PASSWORD"
 _LOGIN = ("client|setname", "ping", "select")
 _SCRIPTS = ("eval", "evalsha")
 _LOOK = (
-    "exists", "time", "type", "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xlen", "xpending", "xrange", "xread", "xrevrange", "zcard",
+    "exists", "time", "type", "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xlen", "xpending", "xrange", "xread", "xrevrange",
+    "zcard",
 )  # fmt: skip
 
 COMMANDS: Mapping[Role, tuple[str, ...]] = {

@@ -96,8 +96,11 @@ def dev(
     with sentences_for_errors():
         application = load_app(target, factory=factory, app_dir=app_dir)
         flags: dict[str, Any] = {"concurrency": concurrency, "log_level": log_level, "log_format": "console"}
-        with resolve_server(_url_given(application, redis_url), allow_local=True) as server:
-            typer.echo(f"{server.note}\nfor other terminals:  export REDIS_URL={server.url}", err=True)
+        given = _url_given(application, redis_url)
+        with resolve_server(given, allow_local=True) as server:
+            # The URL of somebody else's server may hold a password; whoever gave it knows it.
+            hint = f"\nfor other terminals:  export REDIS_URL={server.url}" if given is None else ""
+            typer.echo(f"{server.note}{hint}", err=True)
             settings = application.settings(flags | {"redis_url": server.url})
             print_handlers(application, settings, application.handlers, console=Console(stderr=True))
             code = run_worker(application, settings)

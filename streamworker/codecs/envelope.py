@@ -13,6 +13,9 @@ from typing import NamedTuple
 from streamworker.delivery import Fields, History
 from streamworker.errors import DecodeError
 
+MOST_OF_AN_ERROR = 2_000
+"""What is read of the last error: anybody may write to a retry stream, and it ends in a dead letter."""
+
 
 class Envelope(NamedTuple):
     """The original entry's id, its history and its fields."""
@@ -51,7 +54,7 @@ def unpack(data: bytes) -> Envelope:
             suspect=bool(given["suspect"]),
             misrouted=int(given["misrouted"]),
             first_failed_at=None if failed_at is None else datetime.fromisoformat(failed_at),
-            last_error=None if last_error is None else str(last_error),
+            last_error=None if last_error is None else str(last_error)[:MOST_OF_AN_ERROR],
         )
         entry_id = str(given["id"])
     except (ValueError, OverflowError, KeyError, TypeError, RecursionError):

@@ -78,7 +78,11 @@ class Endpoint:
             hint = "; if it does not speak TLS on this port, write redis://…" if by_tls else ""
             return ConnectionLost(f"the server did not answer in time{hint}")
         if "reset by peer" in str(fault) or "closed by server" in str(fault) or isinstance(error, InvalidResponse):
-            hint = f"if it wants a client certificate, {tls.WANTS_ONE}" if by_tls else "if it speaks TLS on this port, write rediss://…"
+            hint = (
+                f"if it wants a client certificate, {tls.WANTS_ONE}"
+                if by_tls
+                else "if it speaks TLS on this port, write rediss://…"
+            )
             return ConnectionLost(f"the server ended the connection at once; {hint}")
         return fault
 

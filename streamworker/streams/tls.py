@@ -26,7 +26,9 @@ def check(options: Mapping[str, Any]) -> None:
         "ssl_ca_certs": lambda value: context.load_verify_locations(cafile=value),
         "ssl_ca_path": lambda value: context.load_verify_locations(capath=value),
         "ssl_ca_data": lambda value: context.load_verify_locations(cadata=value),
-        "ssl_certfile": lambda value: context.load_cert_chain(value, options.get("ssl_keyfile"), lambda: options.get("ssl_password") or ""),
+        "ssl_certfile": lambda value: context.load_cert_chain(
+            value, options.get("ssl_keyfile"), lambda: options.get("ssl_password") or ""
+        ),
         "ssl_min_version": lambda value: setattr(context, "minimum_version", value),
         "ssl_ciphers": context.set_ciphers,
     }

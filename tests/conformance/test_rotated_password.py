@@ -32,7 +32,7 @@ def rotate(redis_client):
 
 
 async def test_a_worker_takes_up_a_rotated_password_from_its_file(server, aredis, rotate, tmp_path):
-    """Its blocked read, its lease keeper and its publishing connect anew; between the two changes it says what is wrong, without a password."""
+    """Its blocked read, its lease keeper and its publishing connect anew; until then it says what is wrong, without a password."""
     file, ledger = tmp_path / "url", Ledger()
     app = an_app(lease=timedelta(milliseconds=900))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -37,7 +36,9 @@ class Site:
     authority: Authority
     stranger: Authority
 
-    def url(self, *, host: str = "localhost", ca: Path | None = None, client: tuple[Path, Path] | None = None, more: str = "") -> str:
+    def url(
+        self, *, host: str = "localhost", ca: Path | None = None, client: tuple[Path, Path] | None = None, more: str = ""
+    ) -> str:
         ca = self.authority.certificate if ca is None else ca
         return f"rediss://{host}:{self.port}/0?ssl_ca_certs={ca}{certified(*client) if client else ''}{more}"
 
@@ -60,7 +61,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     stranger.issue("client")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    options = {"--tls-port": port, "--tls-cert-file": certificate, "--tls-key-file": key, "--tls-ca-cert-file": authority.certificate}
+    options = {
+        "--tls-port": port,
+        "--tls-cert-file": certificate,
+        "--tls-key-file": key,
+        "--tls-ca-cert-file": authority.certificate,
+    }
     server = make_server("redis", extra_args=[str(word) for option in options.items() for word in option])
     with ExitStack() as stack:
         try:
@@ -88,7 +94,7 @@ async def by_blocking_link(url: str) -> object:
 
 def open_files() -> int:
     """How many files and sockets this process holds."""
-    return len(os.listdir("/dev/fd"))
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 @pytest.fixture
@@ -109,8 +115,14 @@ async def test_the_right_authority_and_client_certificate_are_let_in(connect, si
 
 
 WRONG: dict[str, tuple[Callable[[Site], str], str]] = {
-    "wrong authority": (lambda site: site.url(ca=site.stranger.certificate, client=site.client), "cannot be verified.*ssl_ca_certs"),
-    "no authority": (lambda site: f"rediss://localhost:{site.port}/0?{certified(*site.client)[1:]}", "cannot be verified.*ssl_ca_certs"),
+    "wrong authority": (
+        lambda site: site.url(ca=site.stranger.certificate, client=site.client),
+        "cannot be verified.*ssl_ca_certs",
+    ),
+    "no authority": (
+        lambda site: f"rediss://localhost:{site.port}/0?{certified(*site.client)[1:]}",
+        "cannot be verified.*ssl_ca_certs",
+    ),
     "wrong host name": (lambda site: site.url(host="127.0.0.1", client=site.client), "not for the host name in the URL"),
     "no client certificate": (lambda site: site.url(), "client certificate.*ssl_certfile"),
     "a stranger's": (

@@ -78,7 +78,9 @@ async def trouble_of(url: str) -> BaseException | None:
 
 
 BEGINNING, END = "Zq", "Xw"
-PASSWORDS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20).map(lambda middle: f"{BEGINNING}{middle}{END}")
+PASSWORDS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20).map(
+    lambda middle: f"{BEGINNING}{middle}{END}"
+)
 FORMS = [
     "redis://user:{}@127.0.0.1:1/0",
     "redis://:{}@127.0.0.1:1",
@@ -151,7 +153,9 @@ def test_while_the_file_is_of_no_use_the_last_good_url_stands(change: str, tmp_p
     file = tmp_path / "url"
     endpoint = Endpoint(a_file(file, "redis://:one@localhost").read_redis_url)
     endpoint.connection()
-    file.unlink() if change == "gone" else file.write_text({"empty": "", "nonsense": "s3cr3t", "half": "redis://:tw@host:pa"}[change])
+    file.unlink() if change == "gone" else file.write_text(
+        {"empty": "", "nonsense": "s3cr3t", "half": "redis://:tw@host:pa"}[change]
+    )
 
     assert "one" == endpoint.connection().password
     file.write_text("redis://:two@localhost")
