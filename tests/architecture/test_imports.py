@@ -267,7 +267,9 @@ IMPORT_BY_A_NAME = {
 
 def test_nothing_unpickles_or_runs_what_it_reads() -> None:
     """A payload is data: no module that turns bytes into code or objects of any class is imported."""
-    found = [f"{module} imports {name}" for module in modules() for name in imports(module) if name.split(".")[0] in RUNS_WHAT_IT_READS]
+    found = [
+        f"{module} imports {name}" for module in modules() for name in imports(module) if name.split(".")[0] in RUNS_WHAT_IT_READS
+    ]
 
     assert [] == found
 

@@ -26,7 +26,9 @@ CORPUS = [
     b"\t\x08\x08\x7f",
     b"",
 ]
-BYTES = st.sampled_from(CORPUS) | st.binary(max_size=24) | st.text(max_size=12).map(lambda text: text.encode(errors="surrogatepass"))
+BYTES = (
+    st.sampled_from(CORPUS) | st.binary(max_size=24) | st.text(max_size=12).map(lambda text: text.encode(errors="surrogatepass"))
+)
 SOME = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -75,8 +77,13 @@ def test_pending_shows_any_consumer(redis_client, server, where, consumer, told)
 
 
 @SOME
-@given(st.fixed_dictionaries({name: BYTES for name in ("error", "reason", "handler", "traceback", "consumer", "failed_at", "odd")}), BYTES)
-@example(dict.fromkeys(("error", "reason", "handler", "traceback", "consumer", "failed_at", "odd"), b"\n".join(CORPUS)), b"\n".join(CORPUS))
+@given(
+    st.fixed_dictionaries(dict.fromkeys(("error", "reason", "handler", "traceback", "consumer", "failed_at", "odd"), BYTES)), BYTES
+)
+@example(
+    dict.fromkeys(("error", "reason", "handler", "traceback", "consumer", "failed_at", "odd"), b"\n".join(CORPUS)),
+    b"\n".join(CORPUS),
+)
 def test_dlq_shows_any_dead_letter(redis_client, server, notes, value):
     """Its notes may be anybody's: ls, show, replay and discard, and what they say beside it."""
     redis_client.flushall()
@@ -102,7 +109,13 @@ def test_names_of_streams_and_groups_are_shown_harmlessly(redis_client, server, 
     redis_client.set("plain", other)
     text = name.decode(errors="surrogateescape")
 
-    for words in (["pending", text], ["dlq", "ls", text], ["dlq", "ls", text, "--group", "sec"], ["tail", text], ["tail", text + "x"]):
+    for words in (
+        ["pending", text],
+        ["dlq", "ls", text],
+        ["dlq", "ls", text, "--group", "sec"],
+        ["tail", text],
+        ["tail", text + "x"],
+    ):
         result = run(*words, url=server.url)
         assert [] == unsafe(result.output), words
         assert result.exit_code in (0, 2)
