@@ -80,7 +80,7 @@ class StreamWorker:
         self.middlewares: list[Middleware] = []
         self._codec = codec_named(codec)
         self._arguments = _given(redis_url, settings)
-        self._publisher = Publisher(self._codec, lambda: Endpoint(self.settings().redis_url.get_secret_value()))
+        self._publisher = Publisher(self._codec, lambda: Endpoint(self.settings().read_redis_url))
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f"{self.name!r}, "

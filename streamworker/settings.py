@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from streamworker.addresses import check_health_address
 from streamworker.errors import SetupError
@@ -115,6 +115,9 @@ class Settings(BaseModel):
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json.")
     loop: Literal["auto", "asyncio", "uvloop"] = Field("auto", description="auto: uvloop where it is installed.")
 
+    _url_file: tuple[str, str] | None = PrivateAttr(None)
+    """The variable that names the URL's file, and the file's path, where the URL comes from one."""
+
     @classmethod
     def load(cls, environment: Mapping[str, str], flags: Mapping[str, Any], arguments: Mapping[str, Any]) -> Settings:
         """Merge: arguments of the program over flags over environment over defaults; `None` means not given.
@@ -130,9 +133,20 @@ class Settings(BaseModel):
                     merged[name] = value
                     origin[name] = source(name)
         try:
-            return cls(**merged)
+            settings = cls(**merged)
         except ValidationError as error:
             raise SetupError(_explain(error, origin)) from None
+        variable = origin.get("redis_url", "").removeprefix("environment variable ")
+        if variable.endswith("_FILE"):
+            settings._url_file = (variable, environment[variable].strip())
+        return settings
+
+    def read_redis_url(self) -> str:
+        """The URL in force; where it comes from a file, what the file says now, because a password may have been rotated in it.
+
+        Raises `SetupError` when the file cannot be read.
+        """
+        return self.redis_url.get_secret_value() if self._url_file is None else _content(*self._url_file)
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -172,13 +186,17 @@ def _variable_or_file(environment: Mapping[str, str], variable: str) -> tuple[st
         raise SetupError(f"{variable} and {variable}_FILE are both set: keep one")
     if not path:
         return (variable, value) if value else None
+    return f"{variable}_FILE", _content(f"{variable}_FILE", path)
+
+
+def _content(variable: str, path: str) -> str:
     try:
         content = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        raise SetupError(f"{variable}_FILE names {path!r}, which cannot be read: {type(error).__name__}") from None
+        raise SetupError(f"{variable} names {path!r}, which cannot be read: {type(error).__name__}") from None
     if not content:
-        raise SetupError(f"{variable}_FILE names {path!r}, which is empty: write the value into it, or leave the variable out")
-    return f"{variable}_FILE", content
+        raise SetupError(f"{variable} names {path!r}, which is empty: write the value into it, or leave the variable out")
+    return content
 
 
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:

@@ -40,7 +40,7 @@ def print_error(sentence: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from streamworker.cli.printing import printable
+    from streamworker.observe.printing import printable
 
     harmless = "\n".join(map(printable, sentence.split("\n")))  # a server's error may quote what somebody has stored there
     Console(stderr=True, soft_wrap=True).print(Text(f"Error: {harmless}", style="red"))

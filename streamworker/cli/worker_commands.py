@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from streamworker.cli.failing import sentences_for_errors
+from streamworker.cli.options import RedisUrl
 from streamworker.cli.root import app as cli
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 Target = Annotated[
     str, typer.Argument(metavar="APP", envvar="STREAMWORKER_APP", help="module:attribute, module, or a file's path.")
 ]
-Url = Annotated[str | None, typer.Option("--redis-url", "-u", help="Where Redis is; else STREAMWORKER_REDIS_URL or REDIS_URL.")]
 Workers = Annotated[int | None, typer.Option("--workers", "-w", help="How many processes; above 1 with a supervisor. Default: 1.")]
 Concurrency = Annotated[int | None, typer.Option("--concurrency", "-c", help="Deliveries in flight per handler. Default: 10.")]
 Only = Annotated[list[str] | None, typer.Option("--handler", help="Run only this handler; may be repeated.")]
@@ -39,7 +39,7 @@ AppDir = Annotated[str, typer.Option(help="Where to look for the module.")]
 @cli.command()
 def run(  # a command's options
     target: Target,
-    redis_url: Url = None,
+    redis_url: RedisUrl = None,
     workers: Workers = None,
     concurrency: Concurrency = None,
     handler: Only = None,
@@ -135,7 +135,7 @@ def _run_here(program: Program, flags: dict[str, Any], leash: Leash | None = Non
 @cli.command()
 def dev(
     target: Target,
-    redis_url: Url = None,
+    redis_url: RedisUrl = None,
     concurrency: Concurrency = None,
     log_level: LogLevel = "debug",
     factory: Factory = False,
@@ -153,8 +153,11 @@ def dev(
     with sentences_for_errors():
         application = load_app(target, factory=factory, app_dir=app_dir)
         flags: dict[str, Any] = {"concurrency": concurrency, "log_level": log_level, "log_format": "console", "health_addr": "off"}
-        with resolve_server(_url_given(application, redis_url), allow_local=True) as server:
-            typer.echo(f"{server.note}\nfor other terminals:  export REDIS_URL={server.url}", err=True)
+        given = _url_given(application, redis_url)
+        with resolve_server(given, allow_local=True) as server:
+            # The URL of somebody else's server may hold a password; whoever gave it knows it.
+            hint = f"\nfor other terminals:  export REDIS_URL={server.url}" if given is None else ""
+            typer.echo(f"{server.note}{hint}", err=True)
             settings = application.settings(flags | {"redis_url": server.url})
             print_handlers(application, settings, application.handlers, console=Console(stderr=True))
             code = run_worker(application, settings)

@@ -27,6 +27,7 @@ class Worker:
             # In the environment and not in the arguments, where every user of the machine could read a password.
             "STREAMWORKER_REDIS_URL": url,
         }
+        environment.pop("STREAMWORKER_REDIS_URL_FILE", None)  # where the demo has read the URL; both together are an error
         command = [sys.executable, "-m", "streamworker", "run", "streamworker.demo.app:app"]
         # Whatever this shell or pod says of its own workers, each of these is one process.
         alone = ["--workers", "1", "--health-addr", "off"]

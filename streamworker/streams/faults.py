@@ -11,6 +11,7 @@ from enum import StrEnum
 import redis.exceptions as theirs
 
 from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
+from streamworker.streams import tls
 
 
 class Remedy(StrEnum):
@@ -43,7 +44,7 @@ _REMEDIES = {
 _REPAIRS = {
     "WRONGTYPE": "a key holds another type than a worker needs: rename or delete that key, and the worker goes on by itself",
     "OOM": "the server is full: raise maxmemory or free memory, and the worker goes on by itself",
-    "NOPERM": "the user lacks a right: extend its ACL (`streamworker acl` prints it), and the worker goes on by itself",
+    "NOPERM": "the user lacks a right, which ACL LOG names: `streamworker acl` prints all it needs; the worker then goes on by itself",
     "NOAUTH": "write user and password in the URL: redis://user:password@host:port/0",
     "WRONGPASS": "the user or its password is wrong: mend the URL, or the file that it is read from",
     "READONLY": "this server is a replica: point the worker at the primary",
@@ -72,6 +73,9 @@ _CODE = re.compile(
     r"\b(LOADING|READONLY|MASTERDOWN|MISCONF|OOM|NOREPLICAS|BUSYGROUP|BUSY|NOGROUP|UNBLOCKED|WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|NOSCRIPT"
     r"|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|CROSSSLOT|EXECABORT)\b"
 )
+_NO_RIGHT = re.compile("ACL failure in script|user executing the script can't", re.IGNORECASE)
+"""A right that lacks inside a script; the server calls that a plain ERR."""
+
 _MAX_CLIENTS = re.compile("max number of clients", re.IGNORECASE)
 _TEXT_LIMIT = 300
 
@@ -107,7 +111,7 @@ def translate(error: Exception) -> StreamWorkerError:
         return ServerError(code, _capped(error))
     if isinstance(error, theirs.ResponseError):
         return ServerError("ERR", _capped(error))
-    return ConnectionLost(_capped(error))
+    return ConnectionLost(tls.sentence_for(error) or _capped(error))
 
 
 def answered(text: str) -> ServerError:
@@ -126,6 +130,8 @@ def code_of(error: Exception) -> str | None:
     found = _CODE.search(text)
     if found is not None:
         return found.group(1)
+    if _NO_RIGHT.search(text):
+        return "NOPERM"
     if _MAX_CLIENTS.search(text):
         return "MAXCLIENTS"
     return "OVERSIZED" if _OVERSIZED.search(text) else None

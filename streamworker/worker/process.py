@@ -45,7 +45,7 @@ class WorkerProcess:
         self._log = structlog.get_logger("streamworker.worker")
         self._handlers = choose_handlers(app.handlers, settings)
         self.consumer: str = settings.consumer if settings.consumer is not None else unique_name()
-        self._endpoint = Endpoint(settings.redis_url.get_secret_value(), client_name=f"streamworker:{self.consumer}"[:200])
+        self._endpoint = Endpoint(settings.read_redis_url, client_name=f"streamworker:{self.consumer}"[:200])
         self._consumers: list[Consumer] = []
         self._delivered = 0
         self.ready: asyncio.Event = asyncio.Event()
