@@ -126,6 +126,11 @@ async def unblock(link: Link, client_id: int) -> None:
     await link.call("CLIENT", "UNBLOCK", client_id)
 
 
+async def check(link: Link) -> None:
+    """Find out soon whether somebody is still at the other end. Raises `ConnectionLost` when nobody is."""
+    await link.call("PING", within=READ_MARGIN_SECONDS)
+
+
 async def client_id(link: Link) -> int:
     """The server's number for this connection."""
     return int(await link.call("CLIENT", "ID"))

@@ -146,6 +146,8 @@ class Reader:
         for pool in self._pools:
             for binding in pool.bindings:
                 await binding.establish(self._link, self._intake.held_of(binding))
+        # What has silently cut our connection may have cut the other one, whose calls would wait for long answers.
+        await reading.check(self._commands)
         await self._intake.reconcile()
         self._in_doubt = False
         self.established.set()
