@@ -235,3 +235,35 @@ async def is_blocked(client: redis.asyncio.Redis) -> bool:
 
 async def _error_said(lines, words: str) -> bool:
     return any(words in line.get("error", "") for line in lines)
+
+
+async def test_a_read_that_was_ended_once_is_followed_by_quiet_ones(server, aredis):
+    """To end a read takes one CLIENT UNBLOCK or a few; the next read blocks for its whole time again."""
+    story = Story()
+
+    async with working(story.app, server.url) as process:
+        for _ in range(3):
+            await eventually(lambda: is_blocked(aredis))
+            process.toggle_pause()
+            await eventually(lambda: _is_not_blocked(aredis))
+            process.toggle_pause()
+        await eventually(lambda: is_blocked(aredis))
+        process._consumers[0]._reader.doubt()
+        # Each turn reads three times: both streams without blocking, and then both together.
+        began, before = asyncio.get_running_loop().time(), await reads(aredis)
+        await eventually(lambda: _grew(aredis, before + 5))
+        took = asyncio.get_running_loop().time() - began
+
+    assert took > 1
+
+
+async def reads(client: redis.asyncio.Redis) -> int:
+    return int((await client.info("commandstats"))["cmdstat_xreadgroup"]["calls"])
+
+
+async def _grew(client: redis.asyncio.Redis, count: int) -> bool:
+    return await reads(client) > count
+
+
+async def _is_not_blocked(client: redis.asyncio.Redis) -> bool:
+    return not await is_blocked(client)
