@@ -135,7 +135,8 @@ class Reclaimer:
                         continue
                     return False
                 await self._intake.accept_page(page, sent_at)
-            self._guard.saw(server_ms, monotonic())
+            # As it was when we asked, because a busy event loop may have kept the answer from us for a while.
+            self._guard.saw(server_ms, sent_at)
             self._cursors[key] = "0-0" if page.following is None else page.following
             if page.following is None or page.taken:
                 return page.following is not None
