@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,8 +36,8 @@ def records(result: Result) -> list[dict[str, Any]]:
 
 
 def unsafe(text: str) -> list[str]:
-    """The characters of an output that could steer a terminal or turn text around; newlines are not counted."""
-    return [character for character in text if not character.isprintable() and character != "\n"]
+    """The characters of an output that could steer a terminal or turn text around; newlines are not counted, nor odd spaces."""
+    return [one for one in text if not one.isprintable() and one != "\n" and unicodedata.category(one) != "Zs"]
 
 
 class Started:

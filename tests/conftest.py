@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 
 from streamworker.embedded import EmbeddedServer
-from tests.servers import FAST, KINDS, GivenServer, Kind, ServerPool, describe, make_empty, make_server, present
+from tests.servers import FAST, KINDS, GivenServer, Kind, ServerPool, make_empty, make_server, present, report
 
 # How fast an example runs is no claim of these tests, and a loaded machine would fail them.
 hypothesis.settings.register_profile("streamworker", deadline=None)
@@ -29,12 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--servers",
         metavar="all|fast|NAME,NAME",
         help=f"which servers tests run against: every one that is present, {' and '.join(FAST)} only, or some of {', '.join(KINDS)}; "
-        "unless given, tests marked `matrix` run on all and the others on the fast ones",
+        "unless given, tests marked `matrix` run on all, those marked `one_server` on one and the others on the fast ones",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "matrix: belongs to the conformance of a server, and runs on every server that is present")
+    config.addinivalue_line("markers", "one_server: takes long, and runs on one server unless --servers asks for more")
     if config.getoption("--streamworker-redis") and getattr(config.option, "numprocesses", None):
         raise pytest.UsageError("--streamworker-redis gives one server, which tests empty: leave -n out, or set it to 0")
     chosen = (config.getoption("--servers") or "all").split(",")
@@ -45,8 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str | list[str]:
     url = config.getoption("--streamworker-redis")
     if url is None:
-        here, absent = ([kind for kind in KINDS if (kind in present()) is there] for there in (True, False))
-        return [f"{title}: {', '.join(map(describe, kinds))}" for title, kinds in (("servers", here), ("without", absent)) if kinds]
+        return report()
     address = urlsplit(url)
     return f"servers: {address.hostname}:{address.port}. WARNING: it is emptied (FLUSHALL) before each test that uses it"
 
@@ -63,6 +63,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _kinds_for(metafunc: pytest.Metafunc) -> list[Kind]:
     """The servers that a test runs on. The fast ones and those asked for by name are among them even if absent: the test then says so."""
     chosen = metafunc.config.getoption("--servers")
+    if chosen is None and metafunc.definition.get_closest_marker("one_server"):
+        return list(FAST[:1])
     if chosen is None:
         chosen = "all" if metafunc.definition.get_closest_marker("matrix") else "fast"
     if chosen == "all":

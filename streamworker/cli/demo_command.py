@@ -7,10 +7,14 @@ from typing import Annotated
 import typer
 
 from streamworker.cli.failing import sentences_for_errors
+from streamworker.cli.options import warned_of_secret
 from streamworker.cli.root import app as cli
 
 Url = Annotated[
-    str | None, typer.Option("--redis-url", "-u", help="A server to use instead of a private one; cleaned up afterwards.")
+    str | None,
+    typer.Option(
+        "--redis-url", "-u", help="A server to use instead of a private one; cleaned up afterwards.", callback=warned_of_secret
+    ),
 ]
 Entries = Annotated[int, typer.Option(min=130, max=5_000, help="How many entries to publish.")]
 Rate = Annotated[float, typer.Option(min=1, max=1_000, help="How many to publish in a second.")]

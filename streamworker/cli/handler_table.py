@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from streamworker.app import StreamWorker
-from streamworker.cli.printing import printable
 from streamworker.cli.showing import print_rows
 from streamworker.handlers import Handler
+from streamworker.observe.printing import printable
 from streamworker.policies import Backoff
 from streamworker.settings import Settings, format_duration
-from streamworker.streams.connections import redacted
+from streamworker.streams.urls import redacted
 
 
 def print_handlers(app: StreamWorker, settings: Settings, handlers: Iterable[Handler], *, console: Console | None = None) -> None:

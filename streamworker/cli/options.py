@@ -24,8 +24,20 @@ class Lines(StrEnum):
     JSON = "json"
 
 
+def warned_of_secret(url: str | None) -> str | None:
+    """The URL as it is; where it holds a password, standard error says who else can read it."""
+    from streamworker.streams.urls import holds_secret
+
+    if url is not None and holds_secret(url):
+        typer.echo(
+            "Note: everybody on this machine can see the password among the arguments: set STREAMWORKER_REDIS_URL_FILE", err=True
+        )
+    return url
+
+
 RedisUrl = Annotated[
-    str | None, typer.Option("--redis-url", "-u", help="Where Redis is; else STREAMWORKER_REDIS_URL or REDIS_URL.")
+    str | None,
+    typer.Option("--redis-url", "-u", help="Where Redis is; else STREAMWORKER_REDIS_URL or REDIS_URL.", callback=warned_of_secret),
 ]
 Stream = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's name.")]
 Group = Annotated[str | None, typer.Option("--group", help="The consumer group; may be left out where the stream has only one.")]

@@ -1,9 +1,8 @@
-"""What commands print, and never a control character from an entry."""
+"""What commands print for programs, and entries as text."""
 
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,18 +12,6 @@ def print_json(record: Mapping[str, Any]) -> None:
     print(json.dumps(record))  # noqa: T201  # this is the command's output
 
 
-def printable(text: str) -> str:
-    """The text with control characters, bidirectional marks and the like as escapes: a payload must not steer the terminal."""
-    return "".join(_shown(character) for character in text)
-
-
 def readable(value: bytes) -> str:
     """A field's name or value as text; what is not UTF-8 is shown as escapes."""
     return value.decode("utf-8", "backslashreplace")
-
-
-def _shown(character: str) -> str:
-    # Cc and Cf hold the escapes, the bidi marks and the invisible joiners; Co, Cs and Cn have no agreed look; Zl and Zp break lines.
-    if unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}:
-        return character.encode("unicode_escape").decode()
-    return character

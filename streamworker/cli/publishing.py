@@ -14,6 +14,7 @@ from streamworker.codecs import codec_named
 from streamworker.codecs.headers import is_header, write_headers
 from streamworker.delivery import Fields, Outgoing
 from streamworker.errors import ConnectionLost, EncodeError, ServerError, SetupError
+from streamworker.observe.printing import printable
 from streamworker.streams import publishing
 from streamworker.streams.wire import Link
 
@@ -53,7 +54,7 @@ async def send(link: Link, entries: Sequence[Outgoing]) -> None:
         replies = await publishing.add_many(link, entries[start : start + CHUNK])
         ids = [reply for reply in replies if isinstance(reply, str)]
         for entry_id in ids:
-            typer.echo(entry_id)
+            typer.echo(printable(entry_id))
         added += len(ids)
         errors = [reply for reply in replies if isinstance(reply, Exception)]
         if errors:

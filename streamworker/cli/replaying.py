@@ -19,10 +19,10 @@ from streamworker.admin.dead_letters import PAGE, DeadLetterEntry, DeadLetters, 
 from streamworker.admin.groups import stream_exists
 from streamworker.cli.dead_letters import complete_id, not_there, opened, print_rows_of, wanted
 from streamworker.cli.options import Output
-from streamworker.cli.printing import printable
 from streamworker.cli.session import Session, session
 from streamworker.cli.showing import counted, say
 from streamworker.errors import ConnectionLost, ServerError, SetupError
+from streamworker.observe.printing import printable
 from streamworker.worker.exits import ExitCode
 
 SAMPLES = 3

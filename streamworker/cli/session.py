@@ -46,8 +46,8 @@ def session(redis_url: str | None, *names: str | None) -> Iterator[Session]:
     with sentences_for_errors(), asyncio.Runner() as runner:
         for name in names:
             _check_name(name)
-        url = Settings.load(os.environ, {"redis_url": redis_url}, {}).redis_url.get_secret_value()
-        link = Link(Endpoint(url, client_name="streamworker:cli"))
+        settings = Settings.load(os.environ, {"redis_url": redis_url}, {})
+        link = Link(Endpoint(settings.read_redis_url, client_name="streamworker:cli"))
         try:
             runner.run(_reach(link))
             yield Session(link, runner)

@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streamworker.cli.options import Lines, Output
-from streamworker.cli.printing import printable, readable
+from streamworker.cli.printing import readable
 from streamworker.delivery import Entry, Fields
+from streamworker.observe.printing import printable
 
 MOST_CHARACTERS = 500
 """Of one value in a line for people; JSON has all of it."""

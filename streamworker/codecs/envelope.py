@@ -7,11 +7,17 @@ and repeated name comes back exactly, and a field count above what a Lua script 
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import NamedTuple
 
 from streamworker.delivery import Fields, History
 from streamworker.errors import DecodeError
+
+_ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+
+MOST_OF_AN_ERROR = 2_000
+"""What is read of the last error: anybody may write to a retry stream, and it ends in a dead letter."""
 
 
 class Envelope(NamedTuple):
@@ -51,9 +57,11 @@ def unpack(data: bytes) -> Envelope:
             suspect=bool(given["suspect"]),
             misrouted=int(given["misrouted"]),
             first_failed_at=None if failed_at is None else datetime.fromisoformat(failed_at),
-            last_error=None if last_error is None else str(last_error),
+            last_error=None if last_error is None else str(last_error)[:MOST_OF_AN_ERROR],
         )
         entry_id = str(given["id"])
+        if _ENTRY_ID.fullmatch(entry_id) is None:
+            raise ValueError
     except (ValueError, OverflowError, KeyError, TypeError, RecursionError):
         raise DecodeError("this is not an envelope that streamworker wrote") from None
     if not newline:

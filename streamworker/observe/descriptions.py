@@ -7,6 +7,8 @@ the user's; it is only capped.
 from __future__ import annotations
 
 import traceback
+from collections import deque
+from collections.abc import Iterator
 from itertools import dropwhile, islice
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 
 ERROR_LIMIT = 2_000
 TRACEBACK_LIMIT = 8_000
+ORIGINS, ORIGIN_LIMIT = 5, 300
 _PROBLEMS = 5
 _OURS = str(Path(__file__).parents[1])
 
@@ -26,12 +29,27 @@ def describe(error: BaseException) -> str:
 
 
 def trace(error: BaseException) -> str:
-    """Where the error came from: its frames, the innermost kept when the text must be capped, then its description."""
+    """Where the error came from: its frames, the innermost kept when the text must be capped, its description, and what caused it."""
+    origins = "".join(f"\n{word} {cap(describe(other), ORIGIN_LIMIT)}" for word, other in islice(_origins(error), ORIGINS))
     frames = "".join(islice(traceback.format_list(_their_frames(error)), 30))
-    room = TRACEBACK_LIMIT - ERROR_LIMIT
+    room = TRACEBACK_LIMIT - ERROR_LIMIT - len(origins) - 100
     if len(frames) > room:
         frames = "…\n" + frames[-room:]
-    return f"Traceback (most recent call last):\n{frames}{describe(error)}"
+    return cap(f"Traceback (most recent call last):\n{frames}{describe(error)}{origins}", TRACEBACK_LIMIT)
+
+
+def _origins(error: BaseException) -> Iterator[tuple[str, BaseException]]:
+    """What the error came from: the members of a group, then the causes, each error once, however they are tied together."""
+    seen, waiting = {id(error)}, deque([error])
+    while waiting:
+        one = waiting.popleft()
+        members = one.exceptions[:ORIGINS] if isinstance(one, BaseExceptionGroup) else ()
+        cause = one.__context__ if one.__cause__ is None and not one.__suppress_context__ else one.__cause__
+        for word, other in [*(("with", member) for member in members), ("caused by", cause)]:
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                waiting.append(other)
+                yield word, other
 
 
 def _their_frames(error: BaseException) -> list[traceback.FrameSummary]:
@@ -49,7 +67,7 @@ def cap(text: str, limit: int) -> str:
 
 def _own_text(error: BaseException) -> str:
     try:
-        return str(error)
+        return str.__str__(str(error))[: ERROR_LIMIT + 1]  # a subclass of str may be as odd as the error
     except BaseException:  # noqa: BLE001  # an error that cannot be printed is still an error to report
         return "<its text cannot be printed>"
 

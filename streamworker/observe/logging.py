@@ -13,7 +13,15 @@ from typing import Any
 
 import structlog
 
+from streamworker.observe.descriptions import cap, trace
+from streamworker.observe.printing import printable, printable_lines
+
 LOGGER = "streamworker"
+
+MOST_OF_A_VALUE = 2_000
+"""Of a value that is neither text nor number."""
+
+_OF_SEVERAL_LINES = ("exception", "stack")
 
 
 def configure(level: str, form: str) -> None:
@@ -30,6 +38,8 @@ def configure(level: str, form: str) -> None:
         structlog.stdlib.ExtraAdder(),
         *_details(for_people),
         structlog.processors.StackInfoRenderer(),
+        # Without the frames' local variables and the text of validation errors: they hold the payload.
+        structlog.processors.ExceptionRenderer(_described),
     ]
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -60,10 +70,43 @@ def _details(for_people: bool) -> list[Any]:
 
 def _renderers(for_people: bool) -> list[Any]:
     if for_people:
-        return [structlog.dev.ConsoleRenderer(colors=_wants_colours(), pad_event_to=22)]
-    # Without the frames' local variables: they hold the payload.
-    tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
-    return [tracebacks, structlog.processors.JSONRenderer(default=str)]
+        return [_harmless, structlog.dev.ConsoleRenderer(colors=_wants_colours(), pad_event_to=22)]
+    return [structlog.processors.JSONRenderer(default=_in_words)]
+
+
+def _described(exc_info: Any) -> str:
+    return trace(exc_info[1])
+
+
+def _harmless(_logger: Any, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The line with nothing in it that could steer a terminal: an error's text, or a consumer's name, may come from anybody."""
+    return {printable(name): _harmless_value(name, value) for name, value in line.items()}
+
+
+def _harmless_value(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return printable_lines(value) if name in _OF_SEVERAL_LINES else printable(value)
+    if value is None or isinstance(value, int | float):
+        return value
+    return _Words(printable(_in_words(value)))
+
+
+def _in_words(value: Any) -> str:
+    """What is neither text nor number; never raises."""
+    try:
+        return cap(repr(value), MOST_OF_A_VALUE)
+    except BaseException:  # noqa: BLE001  # a value that cannot be shown must not cost the line
+        return f"<{type(value).__name__}>"
+
+
+class _Words:
+    """Words that stand for a value, and are shown without quotes as it would be."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    def __repr__(self) -> str:
+        return self._words
 
 
 def _wants_colours() -> bool:

@@ -7,72 +7,129 @@ second try itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis.asyncio.connection as asynchronous
 import redis.connection as blocking
 from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from streamworker.errors import SetupError
+from streamworker.errors import ConnectionLost, SetupError, StreamWorkerError
+from streamworker.streams import tls
+from streamworker.streams.faults import translate
+from streamworker.streams.urls import IGNORED, TAKEN, redacted
 
 CONNECT_SECONDS = 5.0
 """How long a connection may take until it is ready for commands, authentication included."""
 
-_OVERRIDDEN = ("decode_responses", "protocol", "socket_timeout", "retry_on_timeout", "max_connections", "health_check_interval")
-"""What a URL's query may not change: replies are bytes in RESP2 shape, and every wait and retry is ours."""
+_INTRODUCTIONS = ("driver_info", "lib_name", "lib_version")
+"""What redis-py would tell by CLIENT SETINFO: a right that Redis 7.0 does not even know, for nothing that we need."""
+
+_NOT_IN_NAMES = re.compile("[^!-~]")
+"""What CLIENT SETNAME refuses: a consumer's name may hold it, and must not keep its worker out."""
 
 
-@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server by its URL (`redis://`, `rediss://`, `unix://`), and the name that CLIENT LIST shows for our connections."""
+    """A server by its URL (`redis://`, `rediss://`, `unix://`), and the name that CLIENT LIST shows for our connections.
 
-    url: str = field(repr=False)
-    client_name: str | None = None
+    In place of the URL there may be something that reads it: it is read anew for each connection, so that a rotated password is taken
+    up. While what it reads is no URL, or cannot be read, the last good one stands. The URL is shown without its secrets.
+    """
+
+    def __init__(self, url: str | Callable[[], str], client_name: str | None = None) -> None:
+        self._source = url
+        self._last_good: str | None = None
+        self.client_name = client_name
+
+    @property
+    def url(self) -> str:
+        """The URL as it is now, secrets included. Raises `SetupError` when it cannot be read."""
+        return self._source if isinstance(self._source, str) else self._source()
 
     def __str__(self) -> str:
-        return redacted(self.url)
+        try:
+            return redacted(self.url if self._last_good is None else self._last_good)
+        except SetupError:
+            return "<unreadable URL>"
+
+    def __repr__(self) -> str:
+        return f"Endpoint({str(self)!r}, client_name={self.client_name!r})"
 
     def connection(self) -> asynchronous.AbstractConnection:
         """A new asyncio connection, not yet connected. Raises `SetupError` when the URL is wrong."""
-        kind, options = self._options(asynchronous)
-        return kind(**options, socket_timeout=None)  # type: ignore[no-any-return]
+        return self._make(asynchronous, {"socket_timeout": None})  # type: ignore[no-any-return]
 
     def blocking_connection(self, timeout: float) -> blocking.AbstractConnection:
         """A new blocking connection, not yet connected; connecting, and then each reply, may take `timeout` seconds."""
-        kind, options = self._options(blocking)
-        return kind(**options | {"socket_timeout": timeout, "socket_connect_timeout": timeout})  # type: ignore[no-any-return]
+        times = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        return self._make(blocking, times)  # type: ignore[no-any-return]
 
-    def _options(self, module: Any) -> tuple[Any, dict[str, Any]]:
+    def explain(self, error: Exception) -> StreamWorkerError:
+        """What went wrong while connecting, in our words; where it looks like TLS on one side only, they say so."""
+        fault = translate(error)
+        if not isinstance(fault, ConnectionLost):
+            return fault
+        by_tls = str(self).startswith("rediss:")
+        if isinstance(error, TimeoutError | RedisTimeoutError):
+            hint = "; if it does not speak TLS on this port, write redis://…" if by_tls else ""
+            return ConnectionLost(f"the server did not answer in time{hint}")
+        if "reset by peer" in str(fault) or "closed by server" in str(fault) or isinstance(error, InvalidResponse):
+            hint = (
+                f"if it wants a client certificate, {tls.WANTS_ONE}"
+                if by_tls
+                else "if it speaks TLS on this port, write rediss://…"
+            )
+            return ConnectionLost(f"the server ended the connection at once; {hint}")
+        return fault
+
+    def _make(self, module: Any, times: dict[str, Any]) -> Any:
         try:
-            options: dict[str, Any] = dict(module.parse_url(self.url))
-        except ValueError as error:
-            # The library's text may quote the URL with its password, so only the rule is repeated.
-            raise SetupError(
-                f"cannot use {redacted(self.url)} as Redis URL: write redis://host:port/0, rediss://… for TLS, or unix:///path"
-            ) from (None if self._has_secret else error)
-        for name in _OVERRIDDEN:
-            options.pop(name, None)
+            url = self.url
+            connection = self._connection_to(url, module, times)
+        except SetupError:
+            if self._last_good is None:
+                raise
+        else:
+            self._last_good = url
+            return connection
+        try:
+            return self._connection_to(self._last_good, module, times)
+        except SetupError as error:  # it was good once: somebody changes a certificate's file just now
+            raise ConnectionLost(str(error)) from None
+
+    def _connection_to(self, url: str, module: Any, times: dict[str, Any]) -> Any:
+        options = _options(url, module)
         kind = options.pop("connection_class", module.Connection)
         options |= {"decode_responses": False, "protocol": 2, "retry": Retry(NoBackoff(), 0)}
         options.setdefault("socket_connect_timeout", CONNECT_SECONDS)
-        options.setdefault("client_name", self.client_name)
-        return kind, options
+        if "rediss" in url[:7].lower():
+            tls.check(options)
+        name = options.get("client_name", self.client_name)
+        options["client_name"] = None if name is None else _NOT_IN_NAMES.sub("_", name)
+        try:
+            connection = kind(**options | times)
+        except (RedisError, TypeError, ValueError):
+            # Such as ssl_… on redis://, or ssl_cert_reqs=perhaps.
+            raise SetupError(f"an option in the query of {redacted(url)} does not fit: see the options of redis-py") from None
+        for name in _INTRODUCTIONS:
+            if hasattr(connection, name):
+                setattr(connection, name, None)
+        return connection
 
-    @property
-    def _has_secret(self) -> bool:
-        return "@" in self.url
 
-
-def redacted(url: str) -> str:
-    """The URL without user, password and query, fit for logs and errors."""
+def _options(url: str, module: Any) -> dict[str, Any]:
+    """The URL's parts as redis-py's options. Raises `SetupError`, in words of ours: the library's text may quote a password."""
     try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port is not None else ""
+        options: dict[str, Any] = dict(module.parse_url(url))
     except ValueError:
-        return "<unreadable URL>"
-    secret = "***@" if "@" in parts.netloc else ""
-    return f"{parts.scheme}://{secret}{host}{port}{parts.path}"
+        raise SetupError(
+            f"cannot use {redacted(url)} as Redis URL: write redis://host:port/0, rediss://… for TLS, or unix:///path; "
+            "in a password, write characters such as / : @ ? # as %2F %3A %40 %3F %23"
+        ) from None
+    if options.keys() - TAKEN - IGNORED:
+        raise SetupError(f"the query of {redacted(url)} has an option that is not known: there are {', '.join(sorted(TAKEN))}")
+    return {name: value for name, value in options.items() if name not in IGNORED}

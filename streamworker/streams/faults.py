@@ -11,6 +11,7 @@ from enum import StrEnum
 import redis.exceptions as theirs
 
 from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
+from streamworker.streams import tls
 
 
 class Remedy(StrEnum):
@@ -43,7 +44,7 @@ _REMEDIES = {
 _REPAIRS = {
     "WRONGTYPE": "a key holds another type than a worker needs: rename or delete that key, and the worker goes on by itself",
     "OOM": "the server is full: raise maxmemory or free memory, and the worker goes on by itself",
-    "NOPERM": "the user lacks a right: extend its ACL (`streamworker acl` prints it), and the worker goes on by itself",
+    "NOPERM": "the user lacks a right, which ACL LOG names: `streamworker acl` prints all it needs; the worker then goes on by itself",
     "NOAUTH": "write user and password in the URL: redis://user:password@host:port/0",
     "WRONGPASS": "the user or its password is wrong: mend the URL, or the file that it is read from",
     "READONLY": "this server is a replica: point the worker at the primary",
@@ -120,7 +121,7 @@ def translate(error: Exception) -> StreamWorkerError:
         return ServerError(code, _capped(error))
     if isinstance(error, theirs.ResponseError):
         return ServerError("ERR", _capped(error))
-    return ConnectionLost(_capped(error))
+    return ConnectionLost(tls.sentence_for(error) or _capped(error))
 
 
 def answered(text: str) -> ServerError:

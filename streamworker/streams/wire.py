@@ -54,7 +54,7 @@ class Wire:
                 await connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError, TimeoutError) as error:
             await connection.disconnect(nowait=True)
-            raise translate(error) from error
+            raise endpoint.explain(error) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

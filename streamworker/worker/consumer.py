@@ -65,7 +65,7 @@ class Consumer:
         self._promoter = Promoter(link, plan.bindings, log)
         self._settlement = Settlement(link, keys, self._leases, log, self._promoter.expect)
         guard = SweepGuard(plan.lease, monotonic())
-        self._reader = Reader(plan, link, pools, intake, guard, log)
+        self._reader = Reader(plan, link, pools, intake, guard, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
         plan.isolation.join(self)
 
@@ -170,6 +170,11 @@ class Consumer:
         """Begin again what there is to do."""
         self._intake.start_what_may()
         self._reader.go_on()
+
+    @property
+    def busy(self) -> int:
+        """How many entries are held, and threads that outlast theirs."""
+        return self._leases.count + self._executor.overdue
 
     @property
     def is_still(self) -> bool:

@@ -22,8 +22,8 @@ class Member(Protocol):
     """One who puts entries in flight: a consumer of this process."""
 
     @property
-    def in_flight(self) -> int:
-        """How many entries it holds, settled ones included until the server has said so."""
+    def busy(self) -> int:
+        """How many entries it holds, settled ones included until the server has said so, and threads that outlast theirs."""
         ...
 
     @property
@@ -132,5 +132,5 @@ class Isolation:
         self._patience = min(LONGEST_PATIENCE, 2 * self._patience)
 
     def _is_here(self) -> bool:
-        held = sum(member.in_flight for member in self._members)
+        held = sum(member.busy for member in self._members)
         return held <= self._suspects and all(member.is_still for member in self._members)

@@ -20,11 +20,13 @@ ROOT = Path(streamworker.__file__).parent
 
 FLOORS: list[set[str]] = [
     {"errors", "delivery", "version"},
+    {"addresses"},
     {"policies", "codecs", "settings", "streams", "embedded"},
     {"handlers", "publisher", "admin"},
     {"registration"},
     {"app", "observe"},
     {"worker", PACKAGE},
+    {"supervisor"},
     {"demo"},
     {"cli"},
     {"__main__"},
@@ -33,7 +35,10 @@ FLOORS: list[set[str]] = [
 
 SPEAKS_REDIS = "streamworker.streams"
 
-PURE_ROOMS = ("delivery", "errors", "policies", "codecs", "streams.keys", "worker.lanes", "worker.pools", "worker.exits")
+PURE_ROOMS = (
+    "delivery", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes", "worker.pools", "worker.exits",
+    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
+)  # fmt: skip
 IMPURE_MODULES = {
     "asyncio", "concurrent", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random", "secrets", "select", "selectors",
     "shutil", "signal", "socket", "ssl", "structlog", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid", "redis",
@@ -253,3 +258,34 @@ def test_no_module_keeps_state() -> None:
     writers = [f"{module}:{node.lineno}" for module in modules() for node in ast.walk(tree(module)) if isinstance(node, ast.Global)]
 
     assert [] == writers
+
+
+# ---- what an entry can never do ------------------------------------------------------------------------------------------------
+
+RUNS_WHAT_IT_READS = {"cloudpickle", "code", "codeop", "dill", "jsonpickle", "marshal", "pickle", "runpy", "shelve", "yaml"}
+MAKES_CODE = {"eval", "exec", "compile", "__import__", "import_module", "exec_module", "spec_from_file_location", "load_source"}
+IMPORT_BY_A_NAME = {
+    "streamworker.cli.loading": "what the user has named on the command line, before a connection is opened",
+    "streamworker": "its own public names, from a table of them",
+}
+
+
+def test_nothing_unpickles_or_runs_what_it_reads() -> None:
+    """A payload is data: no module that turns bytes into code or objects of any class is imported."""
+    found = [
+        f"{module} imports {name}" for module in modules() for name in imports(module) if name.split(".")[0] in RUNS_WHAT_IT_READS
+    ]
+
+    assert [] == found
+
+
+def test_no_module_imports_by_a_name_that_it_has_read() -> None:
+    """Handlers are found through the registry, never by what an entry says."""
+    callers = {
+        module
+        for module in modules()
+        for call in ast.walk(tree(module))
+        if isinstance(call, ast.Call) and _called(call) in MAKES_CODE and not ast.unparse(call.func).startswith("re.")
+    }
+
+    assert set(IMPORT_BY_A_NAME) == callers

@@ -334,7 +334,7 @@ async def test_an_entry_trimmed_while_its_retry_waits_is_still_handled(server, a
 
 @pytest.mark.parametrize("ending", ["success", "failure", "rejection", "publish", "drain"])
 async def test_an_entry_trimmed_while_its_handler_runs_is_still_settled(server, aredis, ending):
-    """The next renewal takes it off the pending list, but for Redis 6.2; the worker has it in memory, and nobody else can."""
+    """The next renewal or sweep takes it off the pending list, but for Redis 6.2; the worker alone has it in memory."""
     app, ledger, gate = an_app(lease=timedelta(milliseconds=600)), Ledger(), asyncio.Event()
 
     @app.handler("orders")
@@ -352,14 +352,14 @@ async def test_an_entry_trimmed_while_its_handler_runs_is_still_settled(server, 
                 case "drain":
                     await asyncio.Event().wait()
 
+    keeps_trimmed = (await aredis.info("server"))["redis_version"].startswith("6.2")
     await add(aredis, 1)
     with structlog.testing.capture_logs() as lines:
         async with working(app, server.url) as process:
             await ledger.until_count(1)
             async with aredis.pipeline(transaction=True) as pipe:
                 await pipe.xtrim("orders", maxlen=0).config_resetstat().execute()
-            await eventually(lambda: _has_called(aredis, "xclaim"))
-            kept = await pending(aredis)
+            await eventually(lambda: _has_called(aredis, "xclaim") if keeps_trimmed else _none_pending(aredis))
             await asyncio.to_thread(process._consumers[0]._leases._renew_all)
             gate.set()
             if ending != "drain":
@@ -367,7 +367,6 @@ async def test_an_entry_trimmed_while_its_handler_runs_is_still_settled(server, 
             if ending == "failure":
                 await ledger.until_count(2)
 
-    assert int((await aredis.info("server"))["redis_version"].startswith("6.2")) == kept
     assert [1, 2] == ledger.seen if ending == "failure" else [1] == ledger.seen
     assert not [line for line in lines if line["event"] in ("lease.lost", "delivery.abandoned")]
     assert int(ending == "rejection") == await aredis.xlen("{orders}:dlq:billing")

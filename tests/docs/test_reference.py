@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
-import redis.asyncio
 import typer
 from pydantic import SecretStr
 
@@ -21,7 +20,6 @@ from streamworker.cli.root import app as cli
 from streamworker.settings import PREFIX, Settings, format_duration
 from streamworker.streams.keys import keys_of
 from tests.docs.pages import DOCS, ROOT, WRITE
-from tests.harness import an_app, run_burst
 
 REFERENCE = DOCS / "reference"
 PACKAGE = ROOT / "streamworker"
@@ -83,7 +81,7 @@ def events_in_code() -> set[str]:
     literal: set[str] = set()
     endings: set[str] = set()
     troubles: set[str] = set()
-    for room in ("worker", "observe", "streams"):
+    for room in ("worker", "supervisor", "observe", "streams"):
         for path in sorted((PACKAGE / room).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 literal |= set(_literal_events(node))
@@ -246,34 +244,3 @@ def test_every_key_is_described():
     text = (REFERENCE / "keys.md").read_text()
 
     assert [] == [key for key in (getattr(keys, name) for name in type(keys).__slots__) if f"| `{key}` |" not in text]
-
-
-@pytest.mark.matrix
-async def test_the_rights_named_suffice(private_server, server_kind):
-    """A user with these commands, and no others, retries, sets aside, publishes, reclaims and drains, and is refused nothing."""
-    server = private_server(server_kind)
-    block = re.search(r"## Rights.*?```text\n(.*?)```", (REFERENCE / "keys.md").read_text(), flags=re.DOTALL)
-    app = an_app(lease=timedelta(milliseconds=500))
-
-    @app.handler("orders")
-    async def charge(order: dict[str, str], ctx: streamworker.Context) -> None:
-        ctx.publish("invoices", order)
-        match order["n"]:
-            case "retry" if ctx.delivery.attempt == 1:
-                raise ValueError
-            case "reject":
-                raise streamworker.Reject("no")
-
-    async with redis.asyncio.Redis.from_url(server.url) as client:
-        for what in ("reclaim", "retry", "reject"):
-            await client.xadd("orders", {"n": what})
-        await client.xgroup_create("orders", "billing", "0")
-        await client.xreadgroup("billing", "dead", {"orders": ">"}, count=1)
-        rights = [f"+{command.lower()}" for command in block[1].split()]
-        await client.execute_command("ACL", "SETUSER", "w", "on", ">pw", "~orders", "~{orders}:*", "~invoices", *rights)
-        code = await run_burst(app, server.url.replace("redis://", "redis://w:pw@"))
-        refused = [line["object"] for line in await client.acl_log()]
-
-        assert 0 == code
-        assert [] == [command for command in refused if command not in ("client|setinfo", "client")]
-        assert (2, 1) == (await client.xlen("invoices"), await client.xlen("{orders}:dlq:billing"))

@@ -178,6 +178,117 @@ def test_an_error_that_was_never_raised_has_a_trace_too() -> None:
     assert "Traceback (most recent call last):\nValueError: no" == trace(ValueError("no"))
 
 
+class Odd(str):
+    """Text whose every method lies."""
+
+    def __getitem__(self, _: Any) -> str:
+        raise RuntimeError
+
+    def __format__(self, _: str) -> str:
+        return SECRET * 1_000
+
+    def encode(self, *_: Any) -> bytes:
+        raise RuntimeError
+
+
+class Strange(Exception):
+    def __init__(self, told: Any) -> None:
+        self.told = told
+
+    def __str__(self) -> str:
+        return self.told() if callable(self.told) else self.told
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+def _forever() -> str:
+    return _forever()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Odd("odd"),
+        lambda: 5,
+        lambda: None,
+        lambda: b"bytes",
+        lambda: "x" * 100_000_000,
+        _forever,
+        lambda: "\ud800" * 10_000,
+        lambda: "a\nb",
+    ],
+    ids=["odd text", "number", "None", "bytes", "100 MB", "for ever", "surrogates", "lines"],
+)
+def test_the_strangest_error_is_described(told: Any) -> None:
+    """Capped, and as text that can be written."""
+    try:
+        raise Strange(told) from Strange(told)
+    except Strange as error:
+        text, traced = describe(error), trace(error)
+
+    assert text.startswith("Strange: ")
+    assert len(text) <= ERROR_LIMIT
+    assert len(traced) <= TRACEBACK_LIMIT
+    assert SECRET not in traced
+    traced.encode()
+
+
+def test_an_error_that_ends_the_program_is_only_an_error_to_report() -> None:
+    """Its text may call `sys.exit`."""
+
+    def leave() -> str:
+        raise SystemExit
+
+    assert "Strange: <its text cannot be printed>" == describe(Strange(leave))
+
+
+def test_a_trace_names_what_caused_the_error_and_the_members_of_a_group() -> None:
+    """A few of them, each once, in one line each."""
+    first, second = OSError("no route"), _error_of(int, SECRET)
+    group = ExceptionGroup("unhandled errors in a TaskGroup", [first, second])
+    error = ValueError("cannot charge")
+    error.__cause__ = group
+    first.__context__ = error  # a circle
+
+    text = trace(error)
+
+    expected = ["caused by ExceptionGroup: unhandled errors in a TaskGroup (2 sub-exceptions)", "with OSError: no route"]
+    assert [*expected, "with ValidationError: 1 validation errors: : int_parsing"] == text.splitlines()[-3:]
+    assert SECRET not in text
+
+
+def test_ten_thousand_causes_and_members_are_bounded() -> None:
+    """In length and in time."""
+    error: BaseException = ValueError("x" * 10_000)
+    for number in range(10_000):
+        outer = ValueError(f"{number} " + "x" * 10_000) if number % 2 else ExceptionGroup("g", [ValueError("y" * 10_000)] * 10)
+        outer.__cause__, error = error, outer
+
+    began = perf_counter()
+    text = trace(error)
+
+    assert perf_counter() - began < 0.5
+    assert len(text) <= TRACEBACK_LIMIT
+
+
+def test_a_deeply_nested_group_is_bounded() -> None:
+    """Its members are not walked to the ground."""
+    error: Exception = ValueError("ground")
+    for _ in range(500):
+        error = ExceptionGroup("g", [error])
+
+    assert len(trace(error)) < 1_000
+
+
+def test_notes_are_not_shown() -> None:
+    """Whoever adds them may add the payload."""
+    error = ValueError("no")
+    error.add_note(SECRET)
+
+    assert SECRET not in trace(error)
+
+
 # ---- cap -----------------------------------------------------------------------------------------------------------------------
 
 

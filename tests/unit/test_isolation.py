@@ -11,8 +11,8 @@ from streamworker.worker.isolation import Isolation
 class Members:
     """A consumer that holds what the test says."""
 
-    def __init__(self, in_flight: int = 0, is_still: bool = True) -> None:
-        self.in_flight = in_flight
+    def __init__(self, busy: int = 0, is_still: bool = True) -> None:
+        self.busy = busy
         self.is_still = is_still
         self.calls: list[str] = []
 
@@ -45,13 +45,13 @@ async def let_others_run() -> None:
 
 async def test_it_waits_until_nothing_else_is_in_flight():
     """In any consumer of the process; the one that waits is in flight itself."""
-    first, second = Members(in_flight=3), Members(in_flight=1)
+    first, second = Members(busy=3), Members(busy=1)
     isolation, story, ends = an_isolation(first, second), [], asyncio.Event()
 
     task = asyncio.create_task(run_alone(isolation, story, "a", ends))
     await let_others_run()
     before = list(story)
-    first.in_flight, second.in_flight = 1, 0
+    first.busy, second.busy = 1, 0
     isolation.changed()
     await let_others_run()
     during = list(story)
@@ -64,7 +64,7 @@ async def test_it_waits_until_nothing_else_is_in_flight():
 
 async def test_it_waits_for_a_read_that_is_on_its_way():
     """What it brings would be in flight."""
-    member = Members(in_flight=1, is_still=False)
+    member = Members(busy=1, is_still=False)
     isolation, story, ends = an_isolation(member), [], asyncio.Event()
 
     task = asyncio.create_task(run_alone(isolation, story, "a", ends))
@@ -80,7 +80,7 @@ async def test_it_waits_for_a_read_that_is_on_its_way():
 
 async def test_several_take_turns():
     """The others may be in flight, as they only wait; nobody goes on before the last has ended."""
-    member = Members(in_flight=2)
+    member = Members(busy=2)
     isolation, story, ends = an_isolation(member), [], asyncio.Event()
 
     tasks = [asyncio.create_task(run_alone(isolation, story, name, ends)) for name in "ab"]
@@ -88,7 +88,7 @@ async def test_several_take_turns():
     wanted = isolation.wanted
     ends.set()
     await tasks[0]
-    member.in_flight = 1
+    member.busy = 1
     isolation.changed()
 
     assert [True, True] == await asyncio.gather(*tasks)
@@ -99,7 +99,7 @@ async def test_several_take_turns():
 
 async def test_it_is_given_up_where_the_others_do_not_end():
     """For all who wait, and for a while, so that one handler that never ends does not keep a process from its work."""
-    member = Members(in_flight=5)
+    member = Members(busy=5)
     isolation = an_isolation(member, patience=timedelta(milliseconds=1))
 
     async def ask() -> bool:
@@ -118,7 +118,7 @@ async def test_it_is_given_up_where_the_others_do_not_end():
 
 async def test_the_end_of_the_process_ends_the_waiting():
     """Who waits is told that it was not alone."""
-    isolation = an_isolation(Members(in_flight=5))
+    isolation = an_isolation(Members(busy=5))
 
     async def ask() -> bool:
         async with isolation.solitude() as alone:
