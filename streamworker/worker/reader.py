@@ -182,13 +182,17 @@ class Reader:
             self._reads = False
             self._isolation.changed()
 
+    async def _settle_doubt(self) -> None:
+        if self._must_reconcile:
+            self._in_doubt = False
+            await self._intake.reconcile()
+
     def _pools_with_room(self) -> list[Pool]:
         return [pool for pool in self._pools if pool.room > 0 and pool.ready_keys()] if self._may_read else []
 
-    async def _settle_doubt(self) -> None:
-        if self._in_doubt and self._intake.can_keep:
-            self._in_doubt = False
-            await self._intake.reconcile()
+    @property
+    def _must_reconcile(self) -> bool:
+        return self._in_doubt and self._intake.can_keep
 
     @property
     def _may_read(self) -> bool:
@@ -203,8 +207,8 @@ class Reader:
         await self._intake.accept(taken, sent_at)
         if refused:
             self._note_refused(refused)
-        elif not taken and not self._stopping and pools == self._pools_with_room():
-            # Room that opened while we read belongs to the next turn: a parked read would not see it.
+        elif not taken and not self._stopping and not self._must_reconcile and pools == self._pools_with_room():
+            # Room and doubts that came up while we read belong to the next turn: a parked read would not see them.
             await self._park(pools)
 
     async def _park(self, pools: Sequence[Pool]) -> None:

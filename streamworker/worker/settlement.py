@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from streamworker.codecs.dead_letters import Obituary, write_dead_letter
 from streamworker.codecs.envelope import Envelope, pack
-from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Reason, Release, RetryLater, Verdict
+from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Lease, Reason, Release, RetryLater, Verdict
 from streamworker.errors import CommitRefused, ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.descriptions import describe, trace
@@ -40,6 +40,14 @@ LIES_IN_THE_COMMIT = frozenset({"WRONGTYPE", "ERR", "OVERSIZED"})
 Parked = Callable[[int], None]
 
 
+class _Done(NamedTuple):
+    """What is to be acknowledged; not the delivery, whose fields may be large, and whose bytes are given back to others by now."""
+
+    stream: str
+    group: str
+    lease: Lease
+
+
 class Settlement:
     """Settles the deliveries of one consumer group. `parked` is told the delay in ms of each retry that was put aside."""
 
@@ -50,7 +58,7 @@ class Settlement:
         self._log = log
         self._parked = parked
         self._troubles: dict[tuple[str, str], Trouble] = {}
-        self._acks: list[Delivery] = []
+        self._acks: list[_Done] = []
         self._acks_wanted = asyncio.Event()
         self._acks_done = asyncio.Condition()
         self._patience = asyncio.Event()
@@ -108,40 +116,40 @@ class Settlement:
         self._patience.set()
 
     async def _gather(self, delivery: Delivery) -> None:
-        self._acks.append(delivery)
+        self._acks.append(_Done(delivery.stream, delivery.group, delivery.lease))
         self._acks_wanted.set()
         if len(self._acks) > MOST_ACKS_WAITING:
             async with self._acks_done:
                 await self._acks_done.wait_for(lambda: len(self._acks) <= MOST_ACKS_WAITING)
 
-    async def _send_acks(self, batch: list[Delivery]) -> list[Delivery]:
+    async def _send_acks(self, batch: list[_Done]) -> list[_Done]:
         """Acknowledge; answers what the server did not take."""
-        by_key: dict[str, list[Delivery]] = defaultdict(list)
-        for delivery in batch:
-            by_key[delivery.lease.key].append(delivery)
+        by_key: dict[str, list[_Done]] = defaultdict(list)
+        for done in batch:
+            by_key[done.lease.key].append(done)
         chunks = [
-            deliveries[start : start + ACKS_PER_COMMAND]
-            for deliveries in by_key.values()
-            for start in range(0, len(deliveries), ACKS_PER_COMMAND)
+            of_key[start : start + ACKS_PER_COMMAND]
+            for of_key in by_key.values()
+            for start in range(0, len(of_key), ACKS_PER_COMMAND)
         ]
         refused = await asyncio.gather(*(self._send_chunk(chunk) for chunk in chunks))
-        return [delivery for chunk in refused for delivery in chunk]
+        return [done for chunk in refused for done in chunk]
 
-    async def _send_chunk(self, deliveries: list[Delivery]) -> list[Delivery]:
+    async def _send_chunk(self, chunk: list[_Done]) -> list[_Done]:
         """Acknowledge entries of one stream."""
-        stream, group = deliveries[0].stream, deliveries[0].group
+        stream, group = chunk[0].stream, chunk[0].group
         trouble = self._trouble("ack", stream)
         try:
-            acked = await settling.ack(self._link, group, [delivery.lease for delivery in deliveries])
+            acked = await settling.ack(self._link, group, [done.lease for done in chunk])
         except (ConnectionLost, ServerError) as error:
             trouble.strikes(sentence(error))
-            return deliveries
+            return chunk
         trouble.is_over()
-        for delivery in deliveries:
-            self._leases.drop(delivery.lease)
-        if acked < len(deliveries):
+        for done in chunk:
+            self._leases.drop(done.lease)
+        if acked < len(chunk):
             # Acked before with its reply lost, finished by another worker after our lease was lost, or trimmed away meanwhile.
-            self._log.warning("ack.not_pending", stream=stream, entries=len(deliveries) - acked)
+            self._log.warning("ack.not_pending", stream=stream, entries=len(chunk) - acked)
         return []
 
     async def _retry_later(self, delivery: Delivery, verdict: RetryLater) -> None:
