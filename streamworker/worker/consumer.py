@@ -65,7 +65,7 @@ class Consumer:
         self._promoter = Promoter(link, plan.bindings, log)
         self._settlement = Settlement(link, keys, self._leases, log, self._promoter.expect)
         guard = SweepGuard(plan.lease, monotonic())
-        self._reader = Reader(plan, link, pools, intake, guard, log)
+        self._reader = Reader(plan, link, pools, intake, guard, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
         plan.isolation.join(self)
 

@@ -7,7 +7,7 @@ UNBLOCK, or after its BLOCK where the server refuses that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -30,9 +30,21 @@ UNBLOCK_AGAIN_SECONDS = (0.001, 0.05)
 
 
 class Reader:
-    """One group's reading loop; what it reads goes to `intake`. `commands` is the link over which its own blocked read is ended."""
+    """One group's reading loop; what it reads goes to `intake`. `commands` is the link over which its own blocked read is ended.
 
-    def __init__(self, plan: Plan, commands: Link, pools: Sequence[Pool], intake: Intake, guard: SweepGuard, log: Any) -> None:
+    `ready` is called whenever a stream can be read, for the first time or again.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        commands: Link,
+        pools: Sequence[Pool],
+        intake: Intake,
+        guard: SweepGuard,
+        ready: Callable[[], None],
+        log: Any,
+    ) -> None:
         self._link = Link(plan.endpoint)
         self._commands = commands
         self._client_id = 0
@@ -41,6 +53,7 @@ class Reader:
         self._pools = pools
         self._intake = intake
         self._guard = guard
+        self._ready = ready
         self._trouble = Trouble(log, "reading")
         self._budget = plan.budget
         self._budget.listen(self._wake)
@@ -145,7 +158,7 @@ class Reader:
         self._client_id = await reading.client_id(self._link)
         for pool in self._pools:
             for binding in pool.bindings:
-                await binding.establish(self._link, self._intake.held_of(binding))
+                await self._establish_one(binding)
         await self._intake.reconcile()
         self._in_doubt = False
         self.established.set()
@@ -155,7 +168,7 @@ class Reader:
         if self._in_doubt:
             self._in_doubt = False
             await self._intake.reconcile()
-        pools = [pool for pool in self._pools if pool.room > 0 and pool.ready_keys()] if self._may_read else []
+        pools = self._pools_with_room()
         if not pools:
             await self._sleep(BLOCK_MS / 1000)
             return
@@ -166,6 +179,9 @@ class Reader:
         finally:
             self._reads = False
             self._isolation.changed()
+
+    def _pools_with_room(self) -> list[Pool]:
+        return [pool for pool in self._pools if pool.room > 0 and pool.ready_keys()] if self._may_read else []
 
     @property
     def _may_read(self) -> bool:
@@ -180,7 +196,8 @@ class Reader:
         await self._intake.accept(taken, sent_at)
         if refused:
             self._note_refused(refused)
-        elif not taken and not self._stopping and self._may_read:
+        elif not taken and not self._stopping and pools == self._pools_with_room():
+            # Room that opened while we read belongs to the next turn: a parked read would not see it.
             await self._park(pools)
 
     async def _park(self, pools: Sequence[Pool]) -> None:
@@ -222,7 +239,11 @@ class Reader:
         for pool in self._pools:
             for binding in pool.bindings:
                 if not binding.ready and now >= binding.next_try_at:
-                    await binding.establish(self._link, self._intake.held_of(binding))
+                    await self._establish_one(binding)
+
+    async def _establish_one(self, binding: Binding) -> None:
+        if await binding.establish(self._link, self._intake.held_of(binding)):
+            self._ready()
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for something to happen, at most `seconds`."""

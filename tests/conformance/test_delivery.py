@@ -484,3 +484,45 @@ async def _has_logged(lines, event: str) -> bool:
 
 async def _is_zero(process) -> bool:
     return process.in_flight == 0
+
+
+async def test_a_slow_stream_of_one_place_is_read_again_as_soon_as_there_is_room(server, aredis):
+    """The reader that waits for the other stream learns of it, also when the room opens while it is reading."""
+    app = an_app()
+    ledger = Ledger()
+
+    @app.handler("orders", concurrency=1)
+    async def charge(order: Order) -> None:
+        await ledger.note(order.order_id)
+
+    @app.handler("clicks")
+    async def count(click: Order) -> None: ...
+
+    for number in range(30):
+        await aredis.xadd("orders", {"order_id": number})
+    async with working(app, server.url):
+        await ledger.until_count(30, within=5)
+
+    assert list(range(30)) == ledger.seen
+
+
+async def test_a_fresh_worker_takes_up_a_due_retry_at_once(server, aredis):
+    """It does not first sleep because no group was known yet when it looked."""
+    app = an_app(retry=RetryPolicy(max_attempts=2, backoff=Backoff.constant(timedelta(hours=1))))
+    ledger = Ledger()
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        await ledger.note(ctx.delivery.attempt)
+        if ctx.delivery.attempt == 1:
+            raise ValueError
+
+    await aredis.xadd("orders", {"order_id": 1})
+    async with working(app, server.url):
+        await eventually(lambda: retries_waiting(aredis))
+    [entry_id] = await aredis.zrange("{orders}:due:billing", 0, 0)
+    await aredis.zadd("{orders}:due:billing", {entry_id: 1})
+    async with working(app, server.url):
+        await ledger.until_count(2, within=3)
+
+    assert [1, 2] == ledger.seen
