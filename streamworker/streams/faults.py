@@ -52,6 +52,8 @@ _REPAIRS = {
     "NOREPLICAS": "too few replicas are connected: mend them, and the worker goes on by itself",
     "MAXCLIENTS": "the server has no connection left: raise maxclients, or start fewer workers",
     "BUSY": "a script of somebody holds the server: end it with SCRIPT KILL",
+    "MASTERDOWN": "this replica has lost its primary: mend that link, and the worker goes on by itself",
+    "CLUSTERDOWN": "this is a node of a cluster that serves nothing: point the worker at a server without cluster mode",
     "MOVED": "this is a node of a cluster: point the worker at a server without cluster mode",
     "ASK": "this is a node of a cluster: point the worker at a server without cluster mode",
     "CROSSSLOT": "this is a node of a cluster, and the streams are in different slots of it: give their names one hash tag",
@@ -66,20 +68,28 @@ _BY_CLASS: dict[type[Exception], str] = {
     theirs.BusyLoadingError: "LOADING",
     theirs.AuthenticationError: "NOAUTH",
     theirs.MaxConnectionsError: "MAXCLIENTS",
+    theirs.MovedError: "MOVED",
+    theirs.AskError: "ASK",
+    theirs.TryAgainError: "TRYAGAIN",
+    theirs.ClusterCrossSlotError: "CROSSSLOT",
+    theirs.MasterDownError: "MASTERDOWN",
+    theirs.ClusterDownError: "CLUSTERDOWN",
 }
-"""redis-py cuts the code off the text of those errors that have a class of their own."""
+"""redis-py cuts the code off the text of those errors that have a class of their own. A class stands before the one it is made from."""
 
 _CODE = re.compile(
     r"\b(LOADING|READONLY|MASTERDOWN|MISCONF|OOM|NOREPLICAS|BUSYGROUP|BUSY|NOGROUP|UNBLOCKED|WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|NOSCRIPT"
     r"|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|CROSSSLOT|EXECABORT)\b"
 )
-_NO_RIGHT = re.compile("ACL failure in script|user executing the script can't", re.IGNORECASE)
-"""A right that lacks inside a script; the server calls that a plain ERR."""
+_BY_TEXT = {
+    "MAXCLIENTS": re.compile("max number of clients", re.IGNORECASE),
+    "OVERSIZED": re.compile("invalid (multi)?bulk length|exceeds maximum allowed size", re.IGNORECASE),
+    "NOPERM": re.compile("user executing the script can't|ACL failure in script", re.IGNORECASE),
+}
+"""What the server says without a word of its own for it: the last one is a missing right, found inside a script."""
 
-_MAX_CLIENTS = re.compile("max number of clients", re.IGNORECASE)
+_WRONG_PASSWORD = re.compile("invalid (username-)?password|user is disabled", re.IGNORECASE)
 _TEXT_LIMIT = 300
-
-_OVERSIZED = re.compile("invalid (multi)?bulk length|exceeds maximum allowed size", re.IGNORECASE)
 
 
 def concerns_all(error: ServerError) -> bool:
@@ -121,20 +131,18 @@ def answered(text: str) -> ServerError:
 
 def code_of(error: Exception) -> str | None:
     """The server's error word, or `None` where the error is not the server's answer."""
+    text = str(error)
+    if isinstance(error, theirs.AuthenticationError) and _WRONG_PASSWORD.search(text):
+        return "WRONGPASS"  # of the same class as NOAUTH, and with another repair
     for kind, code in _BY_CLASS.items():
         if isinstance(error, kind):
             return code
     if not isinstance(error, theirs.RedisError):
         return None
-    text = str(error)
     found = _CODE.search(text)
     if found is not None:
         return found.group(1)
-    if _NO_RIGHT.search(text):
-        return "NOPERM"
-    if _MAX_CLIENTS.search(text):
-        return "MAXCLIENTS"
-    return "OVERSIZED" if _OVERSIZED.search(text) else None
+    return next((code for code, pattern in _BY_TEXT.items() if pattern.search(text)), None)
 
 
 def _capped(error: Exception) -> str:

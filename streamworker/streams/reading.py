@@ -21,6 +21,9 @@ BODIES_SECONDS = 30.0
 
 RECONCILE_PAGE = 20
 
+MOST_INTERVALS_LEFT = 2
+"""Workers whose leases differ have different intervals; more than so many of one's own are no interval of anybody's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -114,8 +117,9 @@ async def may_sweep(link: Link, key: str, consumer: str, *, interval_ms: int) ->
     """Whether it is our turn to look for lapsed leases: one sweeper per group and interval is enough."""
     if await link.call("SET", key, consumer, "NX", "PX", interval_ms) is not None:
         return True
-    # A key without an end was not written by us, and would keep everybody from sweeping for ever.
-    if await link.call("PTTL", key) > -1:
+    # A key without an end was not written by us, and would keep everybody from sweeping for ever; one whose end is far off was written
+    # before the server's clock went back.
+    if 0 <= await link.call("PTTL", key) <= MOST_INTERVALS_LEFT * interval_ms:
         return False
     await link.call("SET", key, consumer, "PX", interval_ms)
     return True
@@ -124,6 +128,11 @@ async def may_sweep(link: Link, key: str, consumer: str, *, interval_ms: int) ->
 async def unblock(link: Link, client_id: int) -> None:
     """End the blocked read of another connection as if its time were up; its reply is not lost, unlike with a cancelled read."""
     await link.call("CLIENT", "UNBLOCK", client_id)
+
+
+async def check(link: Link) -> None:
+    """Find out soon whether somebody is still at the other end. Raises `ConnectionLost` when nobody is."""
+    await link.call("PING", within=READ_MARGIN_SECONDS)
 
 
 async def client_id(link: Link) -> int:

@@ -16,7 +16,7 @@ class Pauses:
 
     def next(self) -> float:
         """The next pause in seconds."""
-        pause = uniform(0.5, 1) * self._next  # noqa: S311  # spreads a fleet's reconnects, guards nothing
+        pause = uniform(0, 1) * self._next  # noqa: S311  # spreads a fleet's reconnects, guards nothing
         self._next = min(CAP_SECONDS, self._next * 2)
         return pause
 

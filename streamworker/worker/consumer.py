@@ -57,7 +57,7 @@ class Consumer:
         self._isolation = plan.isolation
         self._claim = self._name_claim() if plan.named else None
         self._leases = LeaseKeeper(
-            plan.endpoint, plan.group, plan.lease, self._lease_lost, plan.isolation.changed, log, self._claim
+            plan.endpoint, plan.group, plan.lease, self._lease_lost, self._can_renew_again, plan.isolation.changed, log, self._claim
         )
         self._places = Places(executor, self._place_freed, log)
         self._intake = intake = Intake(plan, link, self._leases, pools, self._start, log)
@@ -261,6 +261,11 @@ class Consumer:
         """Called in the keeper's thread."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._plan.give_up, why)
+
+    def _can_renew_again(self) -> None:
+        """Called in the keeper's thread: what was given up, and nobody took, is still pending under our name."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._reader.doubt)
 
     def _lease_lost(self, lease: Lease) -> None:
         """Called in the keeper's thread."""

@@ -80,6 +80,12 @@ class Intake:
             for _, (delivery, handler) in pool.lanes.clear():
                 self._start_beside(Trip(delivery, handler, Interrupted(why)))
 
+    @property
+    def can_keep(self) -> bool:
+        """Whether the leases of what is taken in can be renewed: a worker that only cannot do that would take up, for a while each time,
+        what it has just given up, and keep it from all others for ever."""
+        return self._leases.can_renew
+
     async def accept(self, taken: Sequence[Taken], sent_at: float) -> None:
         """Take in what a command sent at `sent_at` (monotonic seconds) has given us, and start what may start."""
         if taken and monotonic() - sent_at > self._plan.lease.total_seconds() / 6:

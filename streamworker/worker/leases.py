@@ -34,8 +34,8 @@ class LeaseKeeper:
     """The leases of one consumer group in this process, renewed at a third of their length.
 
     A lease counts from the moment its last good renewal was *sent*. One that was taken over, or that could not be renewed in time, is
-    marked lost, once, and `on_lost` is called with it in the keeper's thread. `on_dropped` is called whenever one is held no longer. The
-    `claim` of a given consumer name is renewed along with them.
+    marked lost, once, and `on_lost` is called with it in the keeper's thread; so is `on_recovered` when renewing has become possible
+    again. `on_dropped` is called whenever one is held no longer. The `claim` of a given consumer name is renewed along with them.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class LeaseKeeper:
         group: str,
         lease: timedelta,
         on_lost: Callable[[Lease], None],
+        on_recovered: Callable[[], None],
         on_dropped: Callable[[], None],
         log: Any,
         claim: NameClaim | None = None,
@@ -51,6 +52,7 @@ class LeaseKeeper:
         self._group = group
         self._seconds = lease.total_seconds()
         self._on_lost = on_lost
+        self._on_recovered = on_recovered
         self._on_dropped = on_dropped
         self._claim = claim
         self._log = log
@@ -100,19 +102,28 @@ class LeaseKeeper:
         with self._lock:
             return len(self._held)
 
+    @property
+    def can_renew(self) -> bool:
+        """Whether the last try to renew went well. Until then there is no use in taking entries over that may run for long."""
+        return not self._trouble.lasts
+
     def _run(self) -> None:
         while not self._stopping.wait(self._pause()):
+            failed = self._trouble.lasts
             self._give_up_lapsed()
-            self._renew_all()
+            if not self._renew_all() and failed:
+                self._check()
             self._renew_claim()
+            if failed and not self._trouble.lasts:
+                self._on_recovered()
         self._link.close()
 
     def _pause(self) -> float:
         share = TRY_AGAIN if self._trouble.lasts else RENEW_AT
         return self._seconds * share * uniform(0.9, 1.0)  # noqa: S311  # spreads renewals, guards nothing
 
-    def _renew_all(self) -> None:
-        """Renew what is older than a sixth of a lease; younger ones have another turn well before they run out."""
+    def _renew_all(self) -> bool:
+        """Renew what is older than a sixth of a lease; younger ones have another turn well before they run out. False: there was none."""
         now = monotonic()
         by_key: dict[str, list[Lease]] = defaultdict(list)
         with self._lock:
@@ -124,7 +135,17 @@ class LeaseKeeper:
                 # Each try may take its time; what has lapsed meanwhile must not wait for the others'.
                 self._give_up_lapsed()
                 if not self._renew(key, leases[start : start + BATCH]):
-                    return
+                    return True
+        return bool(by_key)
+
+    def _check(self) -> None:
+        """There is nothing to renew that would show whether it is possible again."""
+        try:
+            self._link.check()
+        except (ConnectionLost, ServerError) as error:
+            self._trouble.strikes(sentence(error))
+        else:
+            self._trouble.is_over()
 
     def _renew_claim(self) -> None:
         try:

@@ -99,7 +99,9 @@ class Reader:
             await self._nudged.wait()
             self._nudged.clear()
             pause, longest = UNBLOCK_AGAIN_SECONDS
-            while self._parked_on is not None:
+            parked_on = self._parked_on
+            # That very read, and not the ones that follow it, which nobody has asked to end.
+            while parked_on is not None and self._parked_on is parked_on:
                 try:
                     await reading.unblock(self._commands, self._client_id)
                 except (ConnectionLost, ServerError):
@@ -159,15 +161,15 @@ class Reader:
         for pool in self._pools:
             for binding in pool.bindings:
                 await self._establish_one(binding)
-        await self._intake.reconcile()
-        self._in_doubt = False
+        # What has silently cut our connection may have cut the other one, whose calls would wait for long answers.
+        await reading.check(self._commands)
+        self._in_doubt = True
+        await self._settle_doubt()
         self.established.set()
 
     async def _turn(self) -> None:
         await self._look_after_troubled()
-        if self._in_doubt:
-            self._in_doubt = False
-            await self._intake.reconcile()
+        await self._settle_doubt()
         pools = self._pools_with_room()
         if not pools:
             await self._sleep(BLOCK_MS / 1000)
@@ -182,6 +184,11 @@ class Reader:
 
     def _pools_with_room(self) -> list[Pool]:
         return [pool for pool in self._pools if pool.room > 0 and pool.ready_keys()] if self._may_read else []
+
+    async def _settle_doubt(self) -> None:
+        if self._in_doubt and self._intake.can_keep:
+            self._in_doubt = False
+            await self._intake.reconcile()
 
     @property
     def _may_read(self) -> bool:

@@ -99,8 +99,9 @@ class Reclaimer:
 
     @property
     def _must_wait(self) -> bool:
-        """Whether nothing may be taken now: others run alone here, or memory is full."""
-        return self._stopping.is_set() or self._isolation.wanted or self._isolation.rests or self._budget.left == 0
+        """Whether nothing may be taken now: others run alone here, memory is full, or what is taken could not be kept."""
+        others = self._isolation.wanted or self._isolation.rests
+        return self._stopping.is_set() or others or self._budget.left == 0 or not self._intake.can_keep
 
     async def _is_my_turn(self, binding: Binding) -> bool:
         if self._cursors.get(binding.keys.stream, "0-0") != "0-0" or self._cursors.get(binding.keys.retry, "0-0") != "0-0":
@@ -134,7 +135,8 @@ class Reclaimer:
                         continue
                     return False
                 await self._intake.accept_page(page, sent_at)
-            self._guard.saw(server_ms, monotonic())
+            # As it was when we asked, because a busy event loop may have kept the answer from us for a while.
+            self._guard.saw(server_ms, sent_at)
             self._cursors[key] = "0-0" if page.following is None else page.following
             if page.following is None or page.taken:
                 return page.following is not None

@@ -296,6 +296,10 @@ class Proxy:
         """Turn new connections away until `heal`."""
         self._refusing = True
 
+    def lead_to(self, server_url: str) -> None:
+        """Connections that are made from now on go to this server: the name of the old one has moved."""
+        self._parts = urlsplit(server_url)
+
     # ---- what happens inside ------------------------------------------------------------------------------------------------
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:

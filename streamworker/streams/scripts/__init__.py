@@ -50,9 +50,16 @@ class BlockingLink:
 
     def run(self, wanted: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
         """Run a script. Raises `ConnectionLost` or `ServerError`."""
+        return self._call("EVAL", wanted.source, len(keys), *keys, *arguments)
+
+    def check(self) -> None:
+        """Find out whether the server answers. Raises `ConnectionLost` or `ServerError`."""
+        self._call("PING")
+
+    def _call(self, *command: Argument) -> Reply:
         try:
             connection = self._opened()
-            connection.send_command("EVAL", wanted.source, len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
+            connection.send_command(*command)  # type: ignore[no-untyped-call]
             return connection.read_response(disable_decoding=True)
         except (RedisError, OSError) as error:
             self.close()

@@ -9,6 +9,13 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- The clock has jumped, or this command has waited in a server that stood still: the idle times tell nothing about who is alive.
 if now > tonumber(ARGV[6]) then return { now, 1, ARGV[4], {}, {} } end
 
+-- What is pending under our own name is no dead worker's: we could not renew it, or never saw it, and nobody has crashed with it.
+local own = {}
+local idle = math.max(0, tonumber(ARGV[3]) - 10)
+for _, pending in ipairs(redis.call('XPENDING', KEYS[1], group, 'IDLE', idle, ARGV[4], '+', 1000, consumer)) do
+  own[pending[1]] = pending[4]
+end
+
 local reply = redis.call('XAUTOCLAIM', KEYS[1], group, consumer, ARGV[3], ARGV[4], 'COUNT', ARGV[5])
 local entries, gone = {}, reply[3] or {}
 local nameless = false
@@ -18,10 +25,13 @@ for _, entry in ipairs(reply[2]) do
     local id = entry[1]
     local pending = redis.call('XPENDING', KEYS[1], group, id, id, 1)
     local count = pending[1] and pending[1][4] or 2
+    if own[id] then
+      count = own[id]
+      redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'RETRYCOUNT', count, 'JUSTID')
     -- An odd count says that the entry may be running, an even one that it waits to be run alone. XAUTOCLAIM has added one: to an odd
     -- count, and a crash is counted; or to an even one, and that must be undone, because a worker died beside it, not of it. Whatever
     -- was reclaimed is run alone, so no count is below 2.
-    if count % 2 == 1 then
+    elseif count % 2 == 1 then
       count = math.max(2, count - 1)
       redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'RETRYCOUNT', count, 'JUSTID')
     end

@@ -1,0 +1,174 @@
+"""A worker that cannot renew gives its entries up before another one may take them, and takes up again what is still its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+from time import monotonic, sleep
+
+import pytest
+import redis.asyncio
+import structlog
+
+from streamworker import Context
+from tests.harness import Ledger, an_app, pending, working
+from tests.torture.proxy import Proxy, Stall
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.matrix
+
+LEASE = timedelta(seconds=1)
+
+
+def taking(ledger: Ledger, name: str, *, ends: bool, concurrency: int = 10):
+    """An application that notes who began and who was cancelled, and when; its handlers end at once, or never."""
+    app = an_app(lease=LEASE)
+
+    @app.handler("orders", concurrency=concurrency)
+    async def charge(order: dict[str, str], ctx: Context) -> None:
+        number = int(order["order_id"])
+        await ledger.note((name, "begins", number, monotonic(), ctx.delivery.attempt, ctx.delivery.crashes))
+        if ends:
+            return
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await ledger.note((name, "cancelled", number, monotonic(), ctx.delivery.attempt, ctx.delivery.crashes))
+
+    return app
+
+
+def times(ledger: Ledger, name: str, what: str) -> dict[int, float]:
+    return {number: at for who, event, number, at, *_ in ledger.seen if (who, event) == (name, what)}
+
+
+async def add(client: redis.asyncio.Redis, *numbers: int) -> None:
+    for number in numbers:
+        await client.xadd("orders", {"order_id": number})
+
+
+def stall_keeper(proxy: Proxy) -> None:
+    """Nothing of the leases' thread gets through, on whichever connection; everything else does."""
+    proxy.drop_request(lambda call: call.name in ("renew", "PING"), then=Stall())
+
+
+def stall_all(proxy: Proxy) -> None:
+    """Nothing gets through, also not on connections that are made later."""
+    proxy.stall(new_too=True)
+
+
+@pytest.mark.parametrize("stall", [stall_keeper, stall_all], ids=["keeper", "all"])
+async def test_handlers_are_cancelled_before_another_worker_may_begin(server, aredis, stall):
+    """For each entry of a worker that was cut off in the midst of it; the other one runs it, as that of a dead worker."""
+    ledger = Ledger()
+
+    with Proxy(server.url) as proxy:
+        async with working(taking(ledger, "cut off", ends=False), proxy.url):
+            await add(aredis, *range(10))
+            await ledger.until_count(10)
+            async with working(taking(ledger, "other", ends=True), server.url):
+                stall(proxy)
+                await ledger.until(lambda seen: len(times(ledger, "other", "begins")) == 10)
+                await eventually(lambda: _none_pending(aredis))
+                cancelled, begun = times(ledger, "cut off", "cancelled"), times(ledger, "other", "begins")
+            proxy.remove()
+            proxy.heal()
+
+    assert set(range(10)) == set(cancelled) == set(begun)
+    assert [] == [number for number in begun if cancelled[number] >= begun[number]]
+
+
+async def test_what_is_still_ours_is_taken_up_again_without_a_crash(server, aredis):
+    """Nobody else took it meanwhile: after the cut is over it is run again here, at the same attempt, with no crash counted."""
+    ledger = Ledger()
+
+    with Proxy(server.url) as proxy:
+        async with working(taking(ledger, "worker", ends=False), proxy.url):
+            await add(aredis, *range(5))
+            await ledger.until_count(5)
+            stall_all(proxy)
+            await ledger.until(lambda seen: len(times(ledger, "worker", "cancelled")) == 5)
+            proxy.heal()
+            await ledger.until(lambda seen: len(seen) == 15)
+
+    assert {(1, 0)} == {(attempt, crashes) for *_, attempt, crashes in ledger.seen}
+
+
+async def test_a_handler_in_a_thread_can_see_that_it_lost_its_lease(server, aredis):
+    """It cannot be cancelled, so it must look; its success settles nothing, and the entry is run again only when it has ended."""
+    app, runs, began, over = an_app(lease=LEASE), [], threading.Event(), threading.Event()
+
+    @app.handler("orders")
+    def charge(order: dict[str, str], ctx: Context) -> None:
+        runs.append(["begins", ctx.lease_lost])
+        began.set()
+        while not ctx.lease_lost and not over.is_set():
+            sleep(0.005)
+        runs.append(["ends", ctx.lease_lost])
+
+    with Proxy(server.url) as proxy:
+        async with working(app, proxy.url) as process:
+            await add(aredis, 1)
+            await asyncio.to_thread(began.wait, 5)
+            stall_all(proxy)
+            await eventually(lambda: _length(runs, 2))
+            over.set()
+            proxy.heal()
+            await eventually(lambda: _length(runs, 4))
+            await eventually(lambda: _none_pending(aredis))
+            await eventually(lambda: _holds_none(process))
+
+    assert [["begins", False], ["ends", True], ["begins", False], ["ends", False]] == runs
+
+
+async def test_an_entry_is_not_run_beside_its_own_cancelled_handler(server, aredis):
+    """One that is slow to end keeps its entry and its place in this process, however long the connection is well again."""
+    app, ledger, may_end = an_app(lease=LEASE), Ledger(), asyncio.Event()
+
+    @app.handler("orders")
+    async def charge(order: dict[str, str]) -> None:
+        await ledger.note("begins")
+        if len(ledger.seen) == 1:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await ledger.note("cancelled")
+                await may_end.wait()
+                await ledger.note("ends")
+                raise
+
+    with Proxy(server.url) as proxy, structlog.testing.capture_logs() as lines:
+        async with working(app, proxy.url) as process:
+            await add(aredis, 1)
+            await ledger.until_count(1)
+            stall_all(proxy)
+            await ledger.until_count(2)
+            proxy.heal()
+            await eventually(lambda: _has_logged(lines, "leases.recovered"))
+            # What it would be found by, twice over.
+            await process._consumers[0]._intake.reconcile()
+            await process._consumers[0]._intake.reconcile()
+            seen = list(ledger.seen)
+            may_end.set()
+            await ledger.until_count(4)
+            await eventually(lambda: _none_pending(aredis))
+
+    assert ["begins", "cancelled"] == seen
+    assert ["begins", "cancelled", "ends", "begins"] == ledger.seen
+
+
+async def _none_pending(client) -> bool:
+    return await pending(client) == 0
+
+
+async def _holds_none(process) -> bool:
+    return process.in_flight == 0
+
+
+async def _length(things, count: int) -> bool:
+    return len(things) >= count
+
+
+async def _has_logged(lines, event: str) -> bool:
+    return any(line["event"] == event for line in lines)
