@@ -25,7 +25,7 @@ from streamworker.admin.acl import COMMANDS, Role, Server, User, least_user
 from streamworker.codecs.envelope import Envelope, pack
 from streamworker.delivery import History
 from streamworker.worker import reclaimer
-from tests.command_line import run
+from tests.command_line import run, started
 from tests.harness import Ledger, an_app, run_burst, working
 from tests.waiting import eventually
 
@@ -247,6 +247,23 @@ async def test_a_right_that_lacks_is_named_with_the_repair_and_work_goes_on_when
     assert right.partition("|")[0] in said["error"] or ("executing the script" in said["error"] and "ACL LOG" in said["error"])
 
 
+@pytest.mark.parametrize("right", ["ping", "client|setname"])
+def test_a_worker_that_may_not_even_begin_is_told_of_its_rights(right, as_user, tmp_path):
+    """And not of its password, which is right."""
+    (tmp_path / "shop.py").write_text(
+        "from streamworker import StreamWorker\n"
+        "app = StreamWorker(group='billing')\n"
+        "@app.handler('orders')\n"
+        "async def charge(order: dict[str, str]) -> None: ...\n"
+    )
+
+    with started(["run", str(tmp_path / "shop.py")], as_user(Role.WORKER, without=right)) as command:
+        code, _, errors = command.end(within=20)
+
+    assert 3 == code
+    assert "`streamworker acl` prints the rights that it needs" in errors.splitlines()[-1]
+
+
 # ---- the others ----------------------------------------------------------------------------------------------------------------
 
 
@@ -324,8 +341,6 @@ async def test_every_command_that_looks_needs_no_more_than_the_dashboards_rights
 
 def follow(url: str) -> str:
     """The first line of `tail -f`."""
-    from tests.command_line import started
-
     with started(["tail", "orders", "-f", "-n", "1"], url) as command:
         line = command.line(within=20)
         command.interrupt()
