@@ -36,12 +36,6 @@ STREAMS = Path(streamworker.__file__).parent / "streams"
 ONLY_THE_DEMO = {"unlink"}
 """What the demo does on its own server, to leave nothing behind."""
 
-DONE_WITHOUT = {"del"}
-"""A worker gives up its given name by DEL; refused, the claim ends by itself. With that right it could delete the stream."""
-
-DONE_WITHOUT = {"del"}
-"""A worker gives up its given name by DEL; refused, the claim ends by itself. With that right it could delete the stream."""
-
 BY_THE_LIBRARY = {"client|setname", "select"}
 """What redis-py sends while it connects; AUTH and HELLO need no right."""
 
@@ -183,7 +177,7 @@ async def test_a_worker_with_a_given_name_claims_it(as_user, redis_client):
         assert 0 == await run_burst(an_eventful_app(ledger), url, consumer="wörker *1")
 
     assert ["first", "second"] == ledger.seen
-    assert set() == {what for _, what in refused(redis_client)} - DONE_WITHOUT
+    assert set() == {what for _, what in refused(redis_client)}
 
 
 @pytest.mark.parametrize(
@@ -482,7 +476,7 @@ def test_the_roles_have_the_commands_that_the_code_sends_and_no_others(redis_cli
 
     assert {"xreadgroup", "client|unblock", "xadd"} <= in_python
     everything = in_python | set().union(*in_lua.values()) | BY_THE_LIBRARY
-    assert everything >= ONLY_THE_DEMO | DONE_WITHOUT
-    assert granted == everything - ONLY_THE_DEMO - DONE_WITHOUT
+    assert everything >= ONLY_THE_DEMO
+    assert granted == everything - ONLY_THE_DEMO
     assert in_lua.pop("replay") <= set(COMMANDS[Role.ADMIN])
-    assert set().union(*in_lua.values()) - DONE_WITHOUT <= set(COMMANDS[Role.WORKER])
+    assert set().union(*in_lua.values()) <= set(COMMANDS[Role.WORKER])
