@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
 
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
@@ -17,6 +17,7 @@ from streamworker.handlers import (
     Handler,
     HandlerFunction,
     Middleware,
+    OnGroupLost,
     Start,
     choose_executor,
     is_async,
@@ -40,8 +41,10 @@ class StreamWorker:
     """A program's handlers and policies, and its way to publish.
 
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
-    delivery may go unrenewed before another worker takes it over. `lifespan` is an async context manager around the worker's life;
-    what it yields is `ctx.state`. `redis_url` and `settings` given here win over the command line and the environment.
+    delivery may go unrenewed before another worker takes it over. `on_group_lost` says where a group that has vanished is made again:
+    where it was, as far as this worker knows (`"resume"`), at the first entry, at the end, or not at all, and then the worker stops.
+    `lifespan` is an async context manager around the worker's life; what it yields is `ctx.state`. `redis_url` and `settings` given
+    here win over the command line and the environment.
 
     Raises `SetupError` with the repair for every wrong argument.
     """
@@ -55,12 +58,15 @@ class StreamWorker:
         retry: RetryPolicy | None = None,
         dead_letter: DeadLetterPolicy | None = None,
         lease: timedelta = timedelta(seconds=30),
+        on_group_lost: OnGroupLost = "resume",
         lifespan: Lifespan | None = None,
         codec: Literal["fields", "json"] | Codec = "fields",
         settings: Settings | None = None,
     ) -> None:
         if not isinstance(lease, timedelta) or lease < SHORTEST_LEASE:
             raise SetupError(f"lease is a timedelta of at least {SHORTEST_LEASE / timedelta(milliseconds=1):.0f} ms, not {lease!r}")
+        if on_group_lost not in get_args(OnGroupLost):
+            raise SetupError(f"on_group_lost is one of {', '.join(map(repr, get_args(OnGroupLost)))}, not {on_group_lost!r}")
         if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
             raise SetupError("lifespan is an async context manager: decorate it with @asynccontextmanager from contextlib")
         self.name = name
@@ -68,6 +74,7 @@ class StreamWorker:
         self.retry: RetryPolicy = checked("retry", retry, RetryPolicy)
         self.dead_letter: DeadLetterPolicy = checked("dead_letter", dead_letter, DeadLetterPolicy)
         self.lease = lease
+        self.on_group_lost: OnGroupLost = on_group_lost
         self.lifespan = lifespan
         self.handlers: list[Handler] = []
         self.middlewares: list[Middleware] = []

@@ -51,7 +51,8 @@ class Lease:
 
     `renewed_at` is the monotonic second at which the last good renewal (or the read) was *sent*: the server's clock for this lease
     started no earlier. `of_retry` says that the entry lies in a retry stream, from which it goes when it is settled. `lost` turns true
-    once, when somebody else owns the entry or the lease ran out unrenewed.
+    once, when somebody else owns the entry or the lease ran out unrenewed. `recounting` is set while a new `count` is on its way to the
+    server, so that nobody takes the difference for a loss.
     """
 
     key: str
@@ -61,14 +62,21 @@ class Lease:
     renewed_at: float
     of_retry: bool = False
     lost: bool = False
+    recounting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What an entry has been through before this delivery; it travels in the envelope of a waiting retry."""
+    """What an entry has been through before this delivery; it travels in the envelope of a waiting retry.
+
+    `crashes` are the deliveries that ended without a verdict because their worker died; `crashes_alone` those of them in which nothing
+    else ran beside the entry, so that it was the entry's doing. `suspect` says that it has not run to an end since the last one.
+    """
 
     attempt: int = 1
     crashes: int = 0
+    crashes_alone: int = 0
+    suspect: bool = False
     misrouted: int = 0
     first_failed_at: datetime | None = None
     last_error: str | None = None
@@ -102,6 +110,11 @@ class Delivery:
         return self.history.crashes
 
     @property
+    def size(self) -> int:
+        """The bytes of its names and values."""
+        return sum(map(len, self.fields))
+
+    @property
     def key(self) -> str | None:
         """The ordering key the publisher gave (`_key`), if any."""
         return self.headers.get("key")
@@ -116,11 +129,16 @@ class Delivery:
 
 
 class Interruption(StrEnum):
-    """Why we stopped a handler, or did not start it."""
+    """Why we stopped a handler, or did not start it.
+
+    `makes_room` is for an entry that must run alone; `not_alone` is said of such an entry when the others here did not end in time.
+    """
 
     DRAIN = "drain"
     NO_ROOM = "no_room"
     LEASE_LOST = "lease_lost"
+    MAKES_ROOM = "makes_room"
+    NOT_ALONE = "not_alone"
 
 
 @dataclass(frozen=True, slots=True)

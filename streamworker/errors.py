@@ -58,6 +58,10 @@ class ServerError(StreamWorkerError):
         self.code = code
 
 
+class GroupLost(StreamWorkerError):
+    """A consumer group has vanished, and the program says that a worker is to stop then."""
+
+
 class CommitRefused(StreamWorkerError):
     """What a handler published cannot be written, whoever tries: the wrong type of key, or an argument that the server does not take."""
 

@@ -19,6 +19,7 @@ from streamworker.policies import DeadLetterPolicy, RetryPolicy
 
 HandlerFunction: TypeAlias = Callable[..., Any]
 Start: TypeAlias = Literal["earliest", "latest"]
+OnGroupLost: TypeAlias = Literal["resume", "earliest", "latest", "stop"]
 Executor: TypeAlias = Literal["async", "thread"]
 Publish: TypeAlias = Callable[..., Outgoing]
 

@@ -40,6 +40,10 @@ FALLBACK_DELAY = timedelta(minutes=5)
 """The base delay where a user's own backoff function raises, or gives something else than a timedelta."""
 
 
+TRY_ALONE_AGAIN_AFTER = timedelta(minutes=1)
+"""How long an entry that must run alone waits for another worker, where the one that has it does not come to rest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """How long to wait before an attempt: a base delay by attempt number, and the share of it that chance may take off.
@@ -112,8 +116,9 @@ class Backoff:
 class RetryPolicy:
     """How often an entry is tried, how long between, and which errors are hopeless.
 
-    A handler is started at most `max_attempts` times with a counted end. An entry whose worker died `max_crashes` times without a
-    verdict is set aside before any user code runs again. Errors of a type in `give_up_on` are not retried.
+    A handler is started at most `max_attempts` times with a counted end. An entry whose worker died is run again alone, with nothing else
+    in flight beside it; when its worker has died so `max_crashes` times it is set aside before any user code runs again. Errors of a type
+    in `give_up_on` are not retried.
     """
 
     max_attempts: int = 5
@@ -146,7 +151,7 @@ def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: fl
         case Succeeded(publishes):
             return Ack(publishes)
         case Interrupted(why):
-            return Abandon() if why is Interruption.LEASE_LOST else Release()
+            return _decide_interrupted(why, delivery)
         case Malformed(error):
             return DeadLetter(Reason.MALFORMED, error)
         case Unroutable(kind, known):
@@ -159,13 +164,30 @@ def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: fl
             assert_never(outcome)
 
 
+def _decide_interrupted(why: Interruption, delivery: Delivery) -> Verdict:
+    match why:
+        case Interruption.LEASE_LOST:
+            return Abandon()
+        case Interruption.NOT_ALONE:
+            return RetryLater(TRY_ALONE_AGAIN_AFTER, delivery.history)
+        case Interruption.DRAIN | Interruption.NO_ROOM | Interruption.MAKES_ROOM:
+            return Release()
+        case _:
+            assert_never(why)
+
+
+def is_suspect(delivery: Delivery) -> bool:
+    """Whether a worker died with this entry in its hands, of it or of another one: then it is run alone next time."""
+    return delivery.history.suspect
+
+
 def is_crash_loop(delivery: Delivery, policy: RetryPolicy) -> bool:
-    """Whether this entry took its worker down so often that it must not run again."""
-    return delivery.crashes >= policy.max_crashes
+    """Whether workers died of this entry so often that it must not run again; a death in company proves nothing about it."""
+    return delivery.history.crashes_alone >= policy.max_crashes
 
 
 def _decide_failed(error: BaseException, delivery: Delivery, policy: RetryPolicy, random: float) -> Verdict:
-    history = delivery.history
+    history = replace(delivery.history, suspect=False)  # this time it ran to an end, so it may run in company again
     match error:
         case Reject():
             return DeadLetter(Reason.REJECTED, error)

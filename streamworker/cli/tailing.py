@@ -16,7 +16,7 @@ from streamworker.cli.showing import entry_text, fields_record, for_people, say
 from streamworker.delivery import Entry
 from streamworker.errors import ConnectionLost, ServerError, SetupError
 from streamworker.streams import groups, inspecting
-from streamworker.streams.faults import WILL_PASS
+from streamworker.streams.faults import Remedy, remedy_for
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.bindings import before
@@ -86,7 +86,7 @@ async def _follow(link: Link, stream: str, after: str, form: Lines) -> None:
                 lost = False
             entries = await inspecting.follow(link, stream, after=after, count=PAGE, block_ms=BLOCK_MS)
         except (ConnectionLost, ServerError) as error:
-            if isinstance(error, ServerError) and error.code not in WILL_PASS:
+            if isinstance(error, ServerError) and remedy_for(error) is Remedy.CONFIGURE:
                 raise
             if not lost:
                 say(f"the connection to {link.endpoint} was lost; trying again until it is back")

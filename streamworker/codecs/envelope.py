@@ -29,6 +29,8 @@ def pack(envelope: Envelope) -> bytes:
         "id": envelope.id,
         "attempt": history.attempt,
         "crashes": history.crashes,
+        "crashes_alone": history.crashes_alone,
+        "suspect": history.suspect,
         "misrouted": history.misrouted,
         "first_failed_at": None if history.first_failed_at is None else history.first_failed_at.isoformat(),
         "last_error": history.last_error,
@@ -45,6 +47,8 @@ def unpack(data: bytes) -> Envelope:
         history = History(
             attempt=int(given["attempt"]),
             crashes=int(given["crashes"]),
+            crashes_alone=int(given["crashes_alone"]),
+            suspect=bool(given["suspect"]),
             misrouted=int(given["misrouted"]),
             first_failed_at=None if failed_at is None else datetime.fromisoformat(failed_at),
             last_error=None if last_error is None else str(last_error),

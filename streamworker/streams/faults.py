@@ -1,4 +1,4 @@
-"""What redis-py raises, in our words.
+"""What redis-py raises, in our words, and what is to be done about it.
 
 The error's code is looked for anywhere in its text, because a script's error, Redis 6.2 and proxies wrap it.
 """
@@ -6,10 +6,56 @@ The error's code is looked for anywhere in its text, because a script's error, R
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 
 import redis.exceptions as theirs
 
 from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
+
+
+class Remedy(StrEnum):
+    """What helps against a server's error."""
+
+    CALL_AGAIN = "the same call again, a little later"
+    RECONNECT = "the same call over a new connection"
+    MAKE_GROUP = "the group made again, then the same call"
+    CONFIGURE = "somebody who mends the configuration"
+
+
+_REMEDIES = {
+    "LOADING": Remedy.CALL_AGAIN,
+    "MASTERDOWN": Remedy.CALL_AGAIN,
+    "MISCONF": Remedy.CALL_AGAIN,
+    "OOM": Remedy.CALL_AGAIN,
+    "NOREPLICAS": Remedy.CALL_AGAIN,
+    "BUSY": Remedy.CALL_AGAIN,
+    "NOSCRIPT": Remedy.CALL_AGAIN,
+    "TRYAGAIN": Remedy.CALL_AGAIN,
+    "CLUSTERDOWN": Remedy.CALL_AGAIN,
+    # The name in the URL may lead to another server by now, and a place may be free.
+    "READONLY": Remedy.RECONNECT,
+    "MAXCLIENTS": Remedy.RECONNECT,
+    "NOGROUP": Remedy.MAKE_GROUP,
+    "UNBLOCKED": Remedy.MAKE_GROUP,
+}
+"""Whatever is not listed is a matter of configuration: a right, a password, a type of key, a topology, a size."""
+
+_REPAIRS = {
+    "WRONGTYPE": "a key holds another type than a worker needs: rename or delete that key, and the worker goes on by itself",
+    "OOM": "the server is full: raise maxmemory or free memory, and the worker goes on by itself",
+    "NOPERM": "the user lacks a right: extend its ACL (`streamworker acl` prints it), and the worker goes on by itself",
+    "NOAUTH": "write user and password in the URL: redis://user:password@host:port/0",
+    "WRONGPASS": "the user or its password is wrong: mend the URL, or the file that it is read from",
+    "READONLY": "this server is a replica: point the worker at the primary",
+    "MISCONF": "the server cannot persist: mend its disk, and the worker goes on by itself",
+    "NOREPLICAS": "too few replicas are connected: mend them, and the worker goes on by itself",
+    "MAXCLIENTS": "the server has no connection left: raise maxclients, or start fewer workers",
+    "BUSY": "a script of somebody holds the server: end it with SCRIPT KILL",
+    "MOVED": "this is a node of a cluster: point the worker at a server without cluster mode",
+    "ASK": "this is a node of a cluster: point the worker at a server without cluster mode",
+    "CROSSSLOT": "this is a node of a cluster, and the streams are in different slots of it: give their names one hash tag",
+    "OVERSIZED": "the entry is larger than the server takes: publish less at once, or raise proto-max-bulk-len",
+}
 
 _BY_CLASS: dict[type[Exception], str] = {
     theirs.NoScriptError: "NOSCRIPT",
@@ -29,11 +75,27 @@ _CODE = re.compile(
 _MAX_CLIENTS = re.compile("max number of clients", re.IGNORECASE)
 _TEXT_LIMIT = 300
 
-WILL_PASS = frozenset({"LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MAXCLIENTS"})
-"""Codes that say: the same call will work later, without anybody's help."""
+_OVERSIZED = re.compile("invalid (multi)?bulk length|exceeds maximum allowed size", re.IGNORECASE)
 
-GROUP_GONE = frozenset({"NOGROUP", "UNBLOCKED"})
-"""Codes that say: the group, or the whole stream, is not there any more."""
+
+def concerns_all(error: ServerError) -> bool:
+    """Whether no stream of this server can be read while it lasts. (A full server still hands out entries: XREADGROUP needs no memory.)"""
+    return remedy_for(error) in (Remedy.CALL_AGAIN, Remedy.RECONNECT) and error.code != "OOM"
+
+
+def remedy_for(error: ServerError) -> Remedy:
+    """What helps against this error."""
+    if error.code == "UNBLOCKED" and "instance state changed" in str(error):
+        return Remedy.RECONNECT  # the server has become a replica under a blocked read
+    return _REMEDIES.get(error.code, Remedy.CONFIGURE)
+
+
+def sentence(error: ConnectionLost | ServerError) -> str:
+    """The error for a log line, with the repair where its code points to one; without parts that change from time to time."""
+    if isinstance(error, ConnectionLost):
+        return "the connection to Redis was lost"
+    repair = _REPAIRS.get(error.code)
+    return str(error) if repair is None else f"{error} ({repair})"
 
 
 def translate(error: Exception) -> StreamWorkerError:
@@ -48,6 +110,11 @@ def translate(error: Exception) -> StreamWorkerError:
     return ConnectionLost(_capped(error))
 
 
+def answered(text: str) -> ServerError:
+    """The error that a script has caught and handed on as text."""
+    return ServerError(code_of(theirs.ResponseError(text)) or "ERR", _cut(text))
+
+
 def code_of(error: Exception) -> str | None:
     """The server's error word, or `None` where the error is not the server's answer."""
     for kind, code in _BY_CLASS.items():
@@ -59,9 +126,14 @@ def code_of(error: Exception) -> str | None:
     found = _CODE.search(text)
     if found is not None:
         return found.group(1)
-    return "MAXCLIENTS" if _MAX_CLIENTS.search(text) else None
+    if _MAX_CLIENTS.search(text):
+        return "MAXCLIENTS"
+    return "OVERSIZED" if _OVERSIZED.search(text) else None
 
 
 def _capped(error: Exception) -> str:
-    text = str(error) or type(error).__name__
+    return _cut(str(error) or type(error).__name__)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _TEXT_LIMIT else text[: _TEXT_LIMIT - 1] + "…"

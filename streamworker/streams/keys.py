@@ -37,6 +37,11 @@ def keys_of(stream: str, group: str) -> GroupKeys:
     )
 
 
+def name_claim(stream: str, group: str, consumer: str) -> str:
+    """The key that says that a consumer's given name is in use."""
+    return f"{tag(stream)}:sw:name:{group}:{consumer}"
+
+
 def tag(stream: str) -> str:
     """The stream's name as hash tag: `orders` → `{orders}`; a name that already has a tag keeps it.
 

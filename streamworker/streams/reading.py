@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamworker.delivery import Entry
+from streamworker.errors import ServerError
+from streamworker.streams.faults import answered
 from streamworker.streams.scripts import script
 from streamworker.streams.wire import Argument, Link
 
@@ -22,11 +24,22 @@ RECONCILE_PAGE = 20
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An entry that is now pending under our name, and how often it has been delivered, this time included."""
+    """An entry that is now pending under our name, and its delivery count: 1 for a new one, and two more for each worker that died
+    of it. An odd count says that it may be running; an even one that it waits to be run alone, which no death beside it changes."""
 
     key: str
     entry: Entry
     count: int
+
+    @property
+    def was_in_a_crash(self) -> bool:
+        """Whether a worker has died with it."""
+        return self.count > 1
+
+    @property
+    def crashes_alone(self) -> int:
+        """How many workers died with it while nothing else was in flight beside it: all but the first."""
+        return max(0, self.count // 2 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +60,20 @@ class Room:
     size: int
 
 
-async def fill(link: Link, group: str, consumer: str, rooms: Sequence[Room]) -> tuple[list[Taken], dict[str, str]]:
-    """Read new entries up to the size of each room, without blocking; errors come back by stream, as text."""
+async def fill(
+    link: Link, group: str, consumer: str, rooms: Sequence[Room], *, most_bytes: int, expected_bytes: int
+) -> tuple[list[Taken], dict[str, ServerError]]:
+    """Read new entries up to the size of each room, without blocking; errors come back by stream.
+
+    It ends, too, when about `most_bytes` are read; `expected_bytes` is how large an entry is expected to be.
+    """
     keys = [key for room in rooms for key in room.keys]
     numbers = [number for number, room in enumerate(rooms, 1) for _ in room.keys]
-    arguments: list[Argument] = [group, consumer, len(rooms), *(room.size for room in rooms), *numbers]
+    sizes = [room.size for room in rooms]
+    arguments: list[Argument] = [group, consumer, most_bytes, max(1, expected_bytes), len(rooms), *sizes, *numbers]
     found, refused = await script("fill").run(link, keys, arguments, within=BODIES_SECONDS)
     taken = [Taken(keys[at - 1], _entry(raw), 1) for at, entries in found for raw in entries]
-    return taken, {keys[at - 1]: text.decode(errors="replace") for at, text in refused}
+    return taken, {keys[at - 1]: answered(text.decode(errors="replace")) for at, text in refused}
 
 
 async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, count: int, block_ms: int) -> list[Taken]:
@@ -65,18 +84,26 @@ async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, co
     return [Taken(name.decode(), _entry(raw), 1) for name, entries in reply or () for raw in entries]
 
 
-async def reclaim(link: Link, key: str, group: str, consumer: str, *, lease_ms: int, cursor: str, count: int) -> Page:
-    """Take over entries that have been idle for a whole lease, one page from `cursor` on; counts a delivery of each."""
-    following, entries, trimmed = await script("reclaim").run(link, [key], [group, consumer, lease_ms, cursor, count])
-    return _page(key, None if following == b"0-0" else following.decode(), entries, trimmed)
+async def reclaim(
+    link: Link, key: str, group: str, consumer: str, *, lease_ms: int, cursor: str, count: int, not_after_ms: int
+) -> tuple[Page | None, int]:
+    """Take over entries that have been idle for a whole lease, one page from `cursor` on; counts a crash of each that may have run.
+
+    Answers the server's time in ms beside the page, which is `None` when that time is past `not_after_ms`: then nothing was taken.
+    """
+    arguments: list[Argument] = [group, consumer, lease_ms, cursor, count, not_after_ms]
+    now_ms, too_late, following, entries, trimmed = await script("reclaim").run(link, [key], arguments, within=BODIES_SECONDS)
+    if too_late:
+        return None, now_ms
+    return _page(key, None if following == b"0-0" else following.decode(), entries, trimmed), now_ms
 
 
-async def reconcile(link: Link, key: str, group: str, consumer: str, *, held: Collection[str], counted: bool) -> list[Page]:
-    """Take up every entry pending under our name that we do not hold; `counted` says whether that counts as a delivery."""
+async def reconcile(link: Link, key: str, group: str, consumer: str, *, held: Collection[str], died: bool) -> list[Page]:
+    """Take up every entry pending under our name that we do not hold; `died` says that its last owner of this name is dead."""
     pages: list[Page] = []
     following: str | None = "-"
     while following is not None:
-        arguments: list[Argument] = [group, consumer, following, RECONCILE_PAGE, int(counted), *held]
+        arguments: list[Argument] = [group, consumer, following, RECONCILE_PAGE, int(died), *held]
         after, entries, trimmed = await script("reconcile").run(link, [key], arguments, within=BODIES_SECONDS)
         following = after.decode() or None
         pages.append(_page(key, following, entries, trimmed))

@@ -73,6 +73,11 @@ async def renew(link: Link, group: str, leases: Sequence[Lease]) -> set[str]:
     return {raw.decode() for raw in lost}
 
 
+async def recount(link: Link, group: str, lease: Lease, count: int) -> bool:
+    """Set the entry's delivery count; false when it is not ours any more."""
+    return bool(await script("recount").run(link, [lease.key], [*_fence(group, lease), count]))
+
+
 def renewal(group: str, leases: Sequence[Lease]) -> list[Argument]:
     """The arguments with which leases of one stream and consumer are renewed."""
     tokens = [value for lease in leases for value in (lease.entry_id, lease.count)]

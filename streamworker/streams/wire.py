@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
 from streamworker.streams.connections import CONNECT_SECONDS, Endpoint
-from streamworker.streams.faults import translate
+from streamworker.streams.faults import Remedy, remedy_for, translate
 
 Argument: TypeAlias = str | bytes | int | float
 Reply: TypeAlias = Any
@@ -102,7 +102,10 @@ class Wire:
             try:
                 reply = await self._connection.read_response(disable_decoding=True)
             except ResponseError as error:
-                self._answer(translate(error))
+                fault = translate(error)
+                self._answer(fault)
+                if isinstance(fault, ServerError) and remedy_for(fault) is Remedy.RECONNECT:
+                    self._break(fault)
             except (RedisError, OSError) as error:
                 fault = translate(error)
                 if isinstance(fault, ServerError):

@@ -10,11 +10,11 @@ from typing import Any
 from streamworker.codecs import read_headers
 from streamworker.codecs.envelope import unpack
 from streamworker.delivery import Delivery, Fields, History, Lease
-from streamworker.errors import DecodeError, ServerError
-from streamworker.handlers import Handler, Start
+from streamworker.errors import DecodeError, GroupLost, ServerError
+from streamworker.handlers import Handler, OnGroupLost, Start
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import groups
-from streamworker.streams.faults import WILL_PASS
+from streamworker.streams.faults import concerns_all, sentence
 from streamworker.streams.groups import GroupInfo
 from streamworker.streams.keys import GroupKeys
 from streamworker.streams.reading import Taken
@@ -37,6 +37,7 @@ class Binding:
     start: Start
     routes: Mapping[str | None, Handler]
     log: Any
+    on_lost: OnGroupLost = "resume"
     known_id: str | None = None
     resume_after: str | None = None
     ready: bool = False
@@ -66,11 +67,11 @@ class Binding:
         if self.known_id is None or order_of(entry_id) > order_of(self.known_id):
             self.known_id = entry_id
 
-    def is_out_of_order(self, what: str) -> None:
+    def is_out_of_order(self, error: ServerError) -> None:
         """One of the keys cannot be read; leave the stream alone for a while."""
         self.ready = False
         self.next_try_at = monotonic() + NEXT_TRY_SECONDS
-        self.trouble.strikes(what)
+        self.trouble.strikes(sentence(error))
 
     def is_missing(self) -> None:
         """The group has vanished: make it again at the next turn."""
@@ -93,7 +94,7 @@ class Binding:
 
         `held` are the ids that this worker holds of the stream: a group that has vanished is made again below them.
 
-        Raises `ConnectionLost`, and `ServerError` for what concerns the whole server and passes by itself.
+        Raises `ConnectionLost`, `GroupLost` where that is the policy, and `ServerError` for what concerns the whole server.
         """
         try:
             await self._establish_main(link, held)
@@ -101,9 +102,9 @@ class Binding:
                 # What waits there is ours alone and goes when it is settled, so all of it is still to be done.
                 await groups.create(link, self.keys.retry, self.group, "0")
         except ServerError as error:
-            if error.code in WILL_PASS:
+            if concerns_all(error):
                 raise
-            self.is_out_of_order(str(error))
+            self.is_out_of_order(error)
             return False
         self.ready = True
         self.trouble.is_over()
@@ -124,6 +125,8 @@ class Binding:
         """Where to make the group: where it was lost, unless the stream began anew since; a new group where its handlers say."""
         if self.known_id is None:
             return "0" if self.start == "earliest" else "$"
+        if self.on_lost != "resume":
+            return self._start_by_policy()
         newest = await groups.last_id(link, self.keys.stream)
         began_anew = newest is None or order_of(newest) < order_of(self.known_id)
         if began_anew:
@@ -132,6 +135,15 @@ class Binding:
         # What was delivered to others since we last looked is delivered again: twice is better than never.
         places = [before(entry_id) for entry_id in held] + [self.known_id if self.resume_after is None else self.resume_after]
         return min(places, key=order_of)
+
+    def _start_by_policy(self) -> str:
+        if self.on_lost == "stop":
+            stream = self.keys.stream
+            raise GroupLost(
+                f"group {self.group!r} of stream {stream!r} has vanished: make it again where it should begin, with XGROUP CREATE "
+                f"{stream} {self.group} ID, and start the worker again"
+            )
+        return "0" if self.on_lost == "earliest" else "$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +164,7 @@ def receive(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Ar
             entry_id, history, fields = unpack(_enveloped(fields))
         except DecodeError as error:
             damage = error
-    crashed = taken.count - 1
-    if crashed > 0:
-        history = replace(history, crashes=history.crashes + crashed)
+    history = _with_crashes(history, taken)
     delivery = Delivery(
         id=entry_id,
         stream=binding.keys.stream,
@@ -166,6 +176,20 @@ def receive(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Ar
         lease=lease,
     )
     return Arrival(delivery, damage)
+
+
+def _with_crashes(history: History, taken: Taken) -> History:
+    """The history, and what the delivery count tells of workers that died since."""
+    if not taken.was_in_a_crash:
+        return history
+    # A suspect's count has begun at 2 without a crash: see suspects.py.
+    in_company = 0 if history.suspect else 1
+    return replace(
+        history,
+        crashes=history.crashes + in_company + taken.crashes_alone,
+        crashes_alone=history.crashes_alone + taken.crashes_alone,
+        suspect=True,
+    )
 
 
 def lease_of(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Lease:

@@ -7,25 +7,30 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from random import random
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
-from streamworker.delivery import Delivery, Failed, Interruption, Lease, Outcome, Unroutable
+from streamworker.delivery import Failed, Interruption, Lease, Outcome, Unroutable
 from streamworker.errors import CommitRefused, ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.deliveries import log_verdict
-from streamworker.observe.troubles import REMINDER
-from streamworker.policies import decide
+from streamworker.policies import decide, is_suspect
 from streamworker.streams import groups
+from streamworker.streams.keys import name_claim
 from streamworker.streams.wire import Link
 from streamworker.worker.executor import Executor
 from streamworker.worker.intake import Intake, Plan
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.names import NameClaim
+from streamworker.worker.places import Places
 from streamworker.worker.pools import pools_of
 from streamworker.worker.promoter import Promoter
 from streamworker.worker.reader import Reader
 from streamworker.worker.reclaimer import Reclaimer
 from streamworker.worker.settlement import Settlement
+from streamworker.worker.suspects import Suspects
+from streamworker.worker.sweep_guard import SweepGuard
+from streamworker.worker.trips import Trip
 
 LAST_WORDS = timedelta(seconds=1)
 """How long a drain, once its grace is over, may take to release what it interrupted."""
@@ -42,7 +47,6 @@ class Consumer:
         self._log = log = log.bind(group=plan.group, consumer=plan.consumer)
         self._loop = asyncio.get_running_loop()
         self._trips: dict[asyncio.Task[None], Lease] = {}
-        self._placed: set[int] = set()
         self._drain_wanted = asyncio.Event()
         self._grace = timedelta(0)
         self.interrupted: int = 0
@@ -50,81 +54,80 @@ class Consumer:
         pools = pools_of(plan.bindings, plan.limits)
         keys = {binding.keys.stream: binding.keys for binding in plan.bindings}
         self._types_of = {binding.keys.stream: binding.known_types for binding in plan.bindings}
-        self._leases = LeaseKeeper(plan.endpoint, plan.group, plan.lease, self._lease_lost, log)
+        self._isolation = plan.isolation
+        self._claim = self._name_claim() if plan.named else None
+        self._leases = LeaseKeeper(
+            plan.endpoint, plan.group, plan.lease, self._lease_lost, plan.isolation.changed, log, self._claim
+        )
+        self._places = Places(executor, self._place_freed, log)
         self._intake = intake = Intake(plan, link, self._leases, pools, self._start, log)
+        self._suspects = Suspects(plan.isolation, link, executor, log)
         self._promoter = Promoter(link, plan.bindings, log)
         self._settlement = Settlement(link, keys, self._leases, log, self._promoter.expect)
-        self._reader = Reader(plan, link, pools, intake, log)
-        self._reclaimer = Reclaimer(plan, link, pools, intake, self._reader.doubt, log)
+        guard = SweepGuard(plan.lease, monotonic())
+        self._reader = Reader(plan, link, pools, intake, guard, log)
+        self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
+        plan.isolation.join(self)
 
-    async def _trip(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
+    async def _trip(self, trip: Trip) -> None:
         """Run, decide, settle, release the lane."""
         began = perf_counter()
-        outcome = await self._outcome(delivery, handler, foregone)
+        outcome = await self._outcome(trip)
         try:
-            await self._decide_and_settle(delivery, handler, outcome, began)
+            await self._decide_and_settle(trip, outcome, began)
         except CommitRefused as refused:
-            await self._decide_and_settle(delivery, handler, Failed(refused), began)
-        await self._leave(delivery, _lane_of(handler, foregone))
+            await self._decide_and_settle(trip, Failed(refused), began)
+        await self._places.leave(trip)
+        if trip.reaches_a_handler:
+            self._settled()
 
-    async def _decide_and_settle(self, delivery: Delivery, handler: Handler | None, outcome: Outcome, began: float) -> None:
+    async def _outcome(self, trip: Trip) -> Outcome:
+        delivery, handler = trip.delivery, trip.handler
+        if trip.foregone is not None:
+            return trip.foregone
+        if handler is None:
+            return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])
+        if is_suspect(delivery):
+            return await self._suspects.run(delivery, handler)
+        return await self._executor.run(delivery, handler)
+
+    async def _decide_and_settle(self, trip: Trip, outcome: Outcome, began: float) -> None:
+        delivery, handler = trip.delivery, trip.handler
         retry, dead_letter = self._policies(handler)
         verdict = decide(outcome, delivery, retry, random())  # noqa: S311  # jitter
         log_verdict(self._log, delivery, handler, verdict, perf_counter() - began)
         await self._settlement.settle(delivery, handler, dead_letter, verdict)
 
-    async def _guarded_trip(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
+    async def _guarded_trip(self, trip: Trip) -> None:
         """One delivery that cannot be carried through, whatever the reason, must not take the others with it."""
         try:
-            await self._trip(delivery, handler, foregone)
+            await self._trip(trip)
         except Exception:  # noqa: BLE001  # the last line of defence; what it was is in the log
-            self._log.exception("delivery.unsettled", stream=delivery.stream, entry_id=delivery.id)
-            self._leases.drop(delivery.lease)
-            self._free_place(delivery, _lane_of(handler, foregone))
+            self._log.exception("delivery.unsettled", stream=trip.delivery.stream, entry_id=trip.delivery.id)
+            self._give_up(trip)
 
-    async def _outcome(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> Outcome:
-        if foregone is not None:
-            return foregone
-        if handler is None:
-            return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])
-        return await self._executor.run(delivery, handler)
+    def _give_up(self, trip: Trip) -> None:
+        """Nobody settles the entry now, so nobody here may keep its lease or its place."""
+        self._leases.drop(trip.delivery.lease)
+        self._places.free(trip)
 
-    async def _leave(self, delivery: Delivery, lane: str | None) -> None:
-        """Give the place to the next delivery, or to the reader; a thread that overran its time keeps it until it ends."""
-        if self._executor.overstays(delivery):
-            await self._wait_for_thread(delivery, lane)
-        self._free_place(delivery, lane)
-        if lane is not None:
-            self._settled()
-
-    async def _wait_for_thread(self, delivery: Delivery, lane: str | None) -> None:
-        since = perf_counter()
-        while True:
-            self._log.error(
-                "handler.overdue",
-                stream=delivery.stream,
-                entry_id=delivery.id,
-                handler=lane,
-                seconds=round(perf_counter() - since),
-                why="its time is over and its entry settled, but its thread still runs and keeps its place",
-            )
-            if await self._executor.vacated(delivery, REMINDER):
-                return
-
-    def _free_place(self, delivery: Delivery, lane: str | None) -> None:
-        """Once for each delivery, however it ends."""
-        if id(delivery.lease) not in self._placed:
-            return
-        self._placed.remove(id(delivery.lease))
-        pool_with_room = self._intake.leave(delivery, lane)
+    def _place_freed(self, trip: Trip) -> None:
+        pool_with_room = self._intake.leave(trip)
         if pool_with_room is not None:
             self._reader.room_opened(pool_with_room)
+        if trip.delivery.lease.lost:
+            self._reader.doubt()  # where nobody took it over, it is still pending under our name
 
     def _policies(self, handler: Handler | None) -> tuple[Any, Any]:
         source = self._plan if handler is None else handler
         return source.retry, source.dead_letter
 
     # ---- life and end -------------------------------------------------------------------------------------------------------
+
+    async def claim_name(self) -> None:
+        """See that nobody else has this consumer's given name. Raises `SetupError` when somebody has."""
+        if self._claim is not None:
+            await self._claim.make(self._link, self._drain_wanted)
 
     async def run(self) -> None:
         """Consume until a drain has ended it."""
@@ -158,6 +161,26 @@ class Consumer:
         """Go on reading."""
         self._reader.resume()
 
+    def step_aside(self) -> None:
+        """Begin nothing new and give back what waits, so that somebody can be alone in this process; what runs goes on."""
+        self._reader.step_aside()
+        self._intake.give_back(Interruption.MAKES_ROOM)
+
+    def go_on(self) -> None:
+        """Begin again what there is to do."""
+        self._intake.start_what_may()
+        self._reader.go_on()
+
+    @property
+    def busy(self) -> int:
+        """How many entries are held, and threads that outlast theirs."""
+        return self._leases.count + self._executor.overdue
+
+    @property
+    def is_still(self) -> bool:
+        """Whether no entry is on its way to us."""
+        return self._reader.is_still and not self._intake.lock.locked()
+
     @property
     def reads(self) -> asyncio.Event:
         """Set once the groups are there and reading has begun."""
@@ -182,6 +205,7 @@ class Consumer:
         """In this order: no new entries; the waiting ones back; the running ones home, or interrupted; the acks out; then our name."""
         for source in (self._reader, self._reclaimer, self._promoter):
             source.stop()
+        self._isolation.close()
         self._intake.close()
         self._executor.wait_for_no_thread()
         await self._trips_end(self._grace)
@@ -212,27 +236,33 @@ class Consumer:
             for binding in self._plan.bindings:
                 for key in (binding.keys.retry, binding.keys.stream):
                     await groups.forget_consumer(self._link, key, binding.group, self._plan.consumer)
+            if self._claim is not None:
+                await self._claim.give_up(self._link)
 
-    def _start(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
-        task = self._tasks.create_task(self._guarded_trip(delivery, handler, foregone))
-        self._trips[task] = delivery.lease
-        self._placed.add(id(delivery.lease))
-        task.add_done_callback(lambda ended: self._trip_ended(ended, delivery, handler, foregone))
+    def _start(self, trip: Trip) -> None:
+        task = self._tasks.create_task(self._guarded_trip(trip))
+        self._trips[task] = trip.delivery.lease
+        self._places.take(trip)
+        task.add_done_callback(lambda ended: self._trip_ended(ended, trip))
 
-    def _trip_ended(self, task: asyncio.Task[None], delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
+    def _trip_ended(self, task: asyncio.Task[None], trip: Trip) -> None:
         del self._trips[task]
         if task.cancelled():
-            # Its handler has cancelled its own task. Nobody settles the entry now, so nobody here may keep its lease or its place.
-            self._log.error("delivery.cancelled", stream=delivery.stream, entry_id=delivery.id)
-            self._leases.drop(delivery.lease)
-            self._free_place(delivery, _lane_of(handler, foregone))
+            # Its handler has cancelled its own task.
+            self._log.error("delivery.cancelled", stream=trip.delivery.stream, entry_id=trip.delivery.id)
+            self._give_up(trip)
+
+    def _name_claim(self) -> NameClaim:
+        plan = self._plan
+        key = name_claim(min(binding.keys.stream for binding in plan.bindings), plan.group, plan.consumer)
+        return NameClaim(key, plan.group, plan.consumer, plan.lease, self._name_lost, self._log)
+
+    def _name_lost(self, why: str) -> None:
+        """Called in the keeper's thread."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._plan.give_up, why)
 
     def _lease_lost(self, lease: Lease) -> None:
         """Called in the keeper's thread."""
         with suppress(RuntimeError):  # the loop is closed: nothing runs any more
             self._loop.call_soon_threadsafe(self._executor.interrupt, lease, Interruption.LEASE_LOST)
-
-
-def _lane_of(handler: Handler | None, foregone: Outcome | None) -> str | None:
-    """The lane of a delivery; one that no handler will see has none."""
-    return None if handler is None or foregone is not None else handler.name

@@ -88,6 +88,11 @@ class Executor:
             return True
         return await happens_within(occupied, within.total_seconds())
 
+    @property
+    def overdue(self) -> int:
+        """How many threads still run though their deliveries have an outcome."""
+        return sum(number not in self._running for number in self._occupied)
+
     def wait_for_no_thread(self) -> None:
         """From now on, threads whose entries are settled are left alone: nobody needs their places any more."""
         self._waits_for_none = True

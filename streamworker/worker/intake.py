@@ -12,21 +12,26 @@ from typing import Any
 
 from streamworker.delivery import Crashed, Delivery, Interrupted, Interruption, Malformed, Outcome
 from streamworker.handlers import Handler
-from streamworker.policies import DeadLetterPolicy, RetryPolicy, is_crash_loop
+from streamworker.policies import DeadLetterPolicy, RetryPolicy, is_crash_loop, is_suspect
 from streamworker.streams import reading, settling
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.reading import Page, Taken
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding, lease_of, receive
+from streamworker.worker.budget import ByteBudget
+from streamworker.worker.isolation import Isolation
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.pools import Pool
-
-Start = Callable[[Delivery, Handler | None, Outcome | None], None]
+from streamworker.worker.trips import Start, Trip
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a consumer is made from. `retry` and `dead_letter` apply where no handler's own do: to entries of unknown type."""
+    """What a consumer is made from. `retry` and `dead_letter` apply where no handler's own do: to entries of unknown type.
+
+    `isolation` and `budget` are shared by all consumers of the process. `give_up` ends it, with the reason, where going on would do
+    harm. `named` says that a user has given the consumer its name.
+    """
 
     endpoint: Endpoint
     group: str
@@ -36,12 +41,16 @@ class Plan:
     lease: timedelta
     retry: RetryPolicy
     dead_letter: DeadLetterPolicy
+    isolation: Isolation
+    budget: ByteBudget
+    give_up: Callable[[str], None]
+    named: bool = False
 
 
 class Intake:
     """The door through which every entry comes in, and the only place that knows which of them are held here already.
 
-    `start` begins a delivery's trip, with its outcome where that stands before any user code runs.
+    `start` begins a delivery's trip.
     """
 
     def __init__(self, plan: Plan, link: Link, leases: LeaseKeeper, pools: Sequence[Pool], start: Start, log: Any) -> None:
@@ -53,6 +62,8 @@ class Intake:
         self._log = log
         self._pool_of = {binding.keys.stream: pool for pool in pools for binding in pool.bindings}
         self._binding_of = {key: b for b in plan.bindings for key in (b.keys.stream, b.keys.retry)}
+        self._isolation = plan.isolation
+        self._budget = plan.budget
         self._first_look = True
         self._closed = False
         self.lock: asyncio.Lock = asyncio.Lock()
@@ -61,9 +72,13 @@ class Intake:
     def close(self) -> None:
         """From now on, whatever still comes in is released; and so is what waits."""
         self._closed = True
+        self.give_back(Interruption.DRAIN)
+
+    def give_back(self, why: Interruption) -> None:
+        """Release what waits for a place."""
         for pool in self._pools:
             for _, (delivery, handler) in pool.lanes.clear():
-                self._start_beside(delivery, handler, Interrupted(Interruption.DRAIN))
+                self._start_beside(Trip(delivery, handler, Interrupted(why)))
 
     async def accept(self, taken: Sequence[Taken], sent_at: float) -> None:
         """Take in what a command sent at `sent_at` (monotonic seconds) has given us, and start what may start."""
@@ -91,7 +106,7 @@ class Intake:
     async def reconcile(self) -> None:
         """Take up what is pending under our name without our knowledge: a reply was lost.
 
-        At the very first look it is an earlier run's of the same name, which died, so it counts as a delivery.
+        At the very first look it is an earlier run's of the same name, which died with it.
         """
         async with self.lock:
             for binding in self._plan.bindings:
@@ -104,25 +119,28 @@ class Intake:
         return self._leases.entry_ids(binding.keys.stream)
 
     def start_what_may(self) -> None:
-        """Start every waiting delivery whose lane has a free place."""
+        """Start every waiting delivery whose lane has a free place, unless somebody is to be alone."""
+        if self._isolation.wanted:
+            return
         for pool in self._pools:
-            for _, (delivery, handler) in pool.lanes.ready():
-                self._start(delivery, handler, None)
+            for lane, (delivery, handler) in pool.lanes.ready():
+                self._start(Trip(delivery, handler, lane=lane))
 
-    def leave(self, delivery: Delivery, lane: str | None) -> Pool | None:
+    def leave(self, trip: Trip) -> Pool | None:
         """A delivery has ended, in its lane or beside them: start the next one; answers the pool when it has room again."""
-        pool = self._pool_of[delivery.stream]
-        if lane is None:
+        self._budget.give_back(trip.delivery.size)
+        pool = self._pool_of[trip.delivery.stream]
+        if trip.lane is None:
             pool.lanes.leave_beside()
         else:
-            pool.lanes.release(lane)
+            pool.lanes.release(trip.lane)
         self.start_what_may()
         return pool if pool.room > 0 else None
 
     async def _reconcile(self, key: str, group: str) -> None:
         sent_at = monotonic()
         held = self._leases.entry_ids(key)
-        pages = await reading.reconcile(self._link, key, group, self._plan.consumer, held=held, counted=self._first_look)
+        pages = await reading.reconcile(self._link, key, group, self._plan.consumer, held=held, died=self._first_look)
         for page in pages:
             if page.taken:
                 why = "a reply was lost, or an earlier process of this name died"
@@ -131,35 +149,42 @@ class Intake:
 
     def _take_in(self, taken: Taken, binding: Binding, sent_at: float) -> None:
         held = self._leases.find(taken.key, taken.entry.id)
-        if held is not None and not held.lost:
-            # Our own lease had lapsed on the server and we took it over from ourselves: it is not run twice, only counted anew.
-            held.count, held.renewed_at = taken.count, sent_at
+        if held is not None:
+            # Our own lease had lapsed on the server and we took it over from ourselves: it is not run twice, only counted anew. Where we
+            # gave it up as lost, its handler still has to end; then the consumer looks again.
+            if not held.lost:
+                held.count, held.renewed_at = taken.count, sent_at
             return
         arrival = receive(taken, binding, self._plan.consumer, sent_at)
         delivery = arrival.delivery
         if taken.key == binding.keys.stream:
             binding.knows(taken.entry.id)
         self._leases.hold(delivery.lease)
+        self._budget.take(delivery.size)
         handler = binding.route(delivery)
         foregone = self._foregone(delivery, handler, arrival.damage)
-        if foregone is None and handler is not None:
-            self._pool_of[delivery.stream].lanes.offer(handler.name, (delivery, handler))
+        if handler is None or foregone is not None or is_suspect(delivery):
+            self._start_beside(Trip(delivery, handler, foregone))
         else:
-            self._start_beside(delivery, handler, foregone)
+            self._pool_of[delivery.stream].lanes.offer(handler.name, (delivery, handler))
 
-    def _start_beside(self, delivery: Delivery, handler: Handler | None, foregone: Outcome | None) -> None:
-        self._pool_of[delivery.stream].lanes.enter_beside()
-        self._start(delivery, handler, foregone)
+    def _start_beside(self, trip: Trip) -> None:
+        self._pool_of[trip.delivery.stream].lanes.enter_beside()
+        self._start(trip)
 
     def _foregone(self, delivery: Delivery, handler: Handler | None, damage: Exception | None) -> Outcome | None:
         """The outcome of a delivery that no user code may see, or that has no place here."""
-        if damage is not None:
-            return Malformed(damage)
         if is_crash_loop(delivery, self._plan.retry if handler is None else handler.retry):
             return Crashed()
+        if damage is not None:
+            return Malformed(damage)
         if self._closed:
             return Interrupted(Interruption.DRAIN)
-        if handler is not None and self._pool_of[delivery.stream].room == 0:
+        if handler is None or is_suspect(delivery):
+            return None
+        if self._isolation.wanted:
+            return Interrupted(Interruption.MAKES_ROOM)
+        if self._pool_of[delivery.stream].room == 0:
             return Interrupted(Interruption.NO_ROOM)
         return None
 

@@ -17,8 +17,10 @@ from streamworker.delivery import Lease
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams.connections import Endpoint
+from streamworker.streams.faults import sentence
 from streamworker.streams.scripts import BlockingLink, script
 from streamworker.streams.settling import renewal
+from streamworker.worker.names import NameClaim
 
 BATCH = 500
 """Leases per renewal: one script of this size takes the server a few milliseconds."""
@@ -32,13 +34,25 @@ class LeaseKeeper:
     """The leases of one consumer group in this process, renewed at a third of their length.
 
     A lease counts from the moment its last good renewal was *sent*. One that was taken over, or that could not be renewed in time, is
-    marked lost, once, and `on_lost` is called with it in the keeper's thread.
+    marked lost, once, and `on_lost` is called with it in the keeper's thread. `on_dropped` is called whenever one is held no longer. The
+    `claim` of a given consumer name is renewed along with them.
     """
 
-    def __init__(self, endpoint: Endpoint, group: str, lease: timedelta, on_lost: Callable[[Lease], None], log: Any) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        group: str,
+        lease: timedelta,
+        on_lost: Callable[[Lease], None],
+        on_dropped: Callable[[], None],
+        log: Any,
+        claim: NameClaim | None = None,
+    ) -> None:
         self._group = group
         self._seconds = lease.total_seconds()
         self._on_lost = on_lost
+        self._on_dropped = on_dropped
+        self._claim = claim
         self._log = log
         self._trouble = Trouble(log, "leases", group=group)
         self._held: dict[tuple[str, str], Lease] = {}
@@ -68,6 +82,7 @@ class LeaseKeeper:
             # By now the same entry may be held again, under a newer lease.
             if self._held.get((lease.key, lease.entry_id)) is lease:
                 del self._held[lease.key, lease.entry_id]
+        self._on_dropped()
 
     def find(self, key: str, entry_id: str) -> Lease | None:
         """The lease of an entry that we hold."""
@@ -89,6 +104,7 @@ class LeaseKeeper:
         while not self._stopping.wait(self._pause()):
             self._give_up_lapsed()
             self._renew_all()
+            self._renew_claim()
         self._link.close()
 
     def _pause(self) -> float:
@@ -101,7 +117,7 @@ class LeaseKeeper:
         by_key: dict[str, list[Lease]] = defaultdict(list)
         with self._lock:
             for lease in self._held.values():
-                if not lease.lost and now - lease.renewed_at > self._seconds / 6:
+                if not lease.lost and not lease.recounting and now - lease.renewed_at > self._seconds / 6:
                     by_key[lease.key].append(lease)
         for key, leases in by_key.items():
             for start in range(0, len(leases), BATCH):
@@ -110,19 +126,33 @@ class LeaseKeeper:
                 if not self._renew(key, leases[start : start + BATCH]):
                     return
 
+    def _renew_claim(self) -> None:
+        try:
+            if self._claim is not None:
+                self._claim.renew(self._link)
+        except (ConnectionLost, ServerError) as error:
+            self._trouble.strikes(sentence(error))
+
     def _renew(self, key: str, leases: list[Lease]) -> bool:
         """Renew leases of one stream; false when the server cannot be reached, so that there is no use in going on."""
         sent_at = monotonic()
+        counts = [lease.count for lease in leases]
         try:
             lost = {raw.decode() for raw in self._link.run(script("renew"), [key], renewal(self._group, leases))}
         except (ConnectionLost, ServerError) as error:
-            self._trouble.strikes(str(error))
+            self._trouble.strikes(sentence(error))
             return isinstance(error, ServerError)
         self._trouble.is_over()
         for lease in leases:
             if lease.entry_id not in lost:
                 lease.renewed_at = sent_at
-        self._lose([lease for lease in leases if lease.entry_id in lost], "another consumer has taken them over")
+        taken_over = [
+            lease
+            for lease, count in zip(leases, counts, strict=True)
+            # One whose count we have changed ourselves meanwhile is ours; its next renewal says so.
+            if lease.entry_id in lost and lease.count == count and not lease.recounting
+        ]
+        self._lose(taken_over, "another consumer has taken them over")
         return True
 
     def _give_up_lapsed(self) -> None:

@@ -19,16 +19,18 @@ from streamworker.errors import ConnectionLost, Refused, ServerError, SetupError
 from streamworker.handlers import Handler
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.faults import WILL_PASS
+from streamworker.streams.faults import Remedy, remedy_for
 from streamworker.streams.groups import are_finished
 from streamworker.streams.keys import keys_of
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
+from streamworker.worker.budget import ByteBudget
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
 from streamworker.worker.intake import Plan
+from streamworker.worker.isolation import Isolation
 from streamworker.worker.watchdog import Watchdog
 
 LOOK_FOR_THE_END = timedelta(milliseconds=200)
@@ -49,8 +51,11 @@ class WorkerProcess:
         self.ready: asyncio.Event = asyncio.Event()
         """Set once every group is there and reading has begun."""
         self._stop_wanted = asyncio.Event()
+        self._isolation = Isolation()
+        self._budget = ByteBudget(settings.in_flight_bytes)
         self.watchdog: Watchdog = Watchdog(settings.grace, lambda: self.in_flight, self._log)
         self._hurried = False
+        self._gave_up = False
         self._paused = False
 
     async def run(self) -> ExitCode:
@@ -74,6 +79,13 @@ class WorkerProcess:
             self._stop_wanted.set()
             for consumer in self._consumers:
                 consumer.drain(self._settings.grace)
+
+    def give_up(self, why: str) -> None:
+        """Drain, and end as a failure: going on would do harm."""
+        if not self._gave_up:
+            self._gave_up = True
+            self._log.error("worker.gives_up", why=why)
+            self.drain("it gives up")
 
     def hurry(self) -> None:
         """Interrupt the handlers and release their entries now."""
@@ -100,7 +112,7 @@ class WorkerProcess:
         try:
             await link.call("PING")
         except ServerError as error:
-            if error.code not in WILL_PASS:
+            if remedy_for(error) is Remedy.CONFIGURE:
                 await link.close()
                 raise Refused(f"Redis at {self._endpoint} refuses this worker: {error}") from error
         except ConnectionLost as error:
@@ -119,6 +131,8 @@ class WorkerProcess:
     async def _consume(self, link: Link, state: Mapping[str, Any]) -> None:
         bindings = self._bindings()
         self._consumers = [self._consumer(group, of_group, link, state) for group, of_group in bindings.items()]
+        for consumer in self._consumers:
+            await consumer.claim_name()
         if self._stop_wanted.is_set():
             return
         async with asyncio.TaskGroup() as tasks:
@@ -140,7 +154,7 @@ class WorkerProcess:
         by_group: dict[str, list[Binding]] = defaultdict(list)
         for (group, stream), handlers in routes.items():
             start = next(iter(handlers.values())).start
-            by_group[group].append(Binding(keys_of(stream, group), group, start, handlers, self._log))
+            by_group[group].append(Binding(keys_of(stream, group), group, start, handlers, self._log, self._app.on_group_lost))
         return by_group
 
     def _consumer(self, group: str, bindings: Sequence[Binding], link: Link, state: Mapping[str, Any]) -> Consumer:
@@ -158,6 +172,10 @@ class WorkerProcess:
             lease=self._app.lease,
             retry=self._app.retry,
             dead_letter=self._app.dead_letter,
+            isolation=self._isolation,
+            budget=self._budget,
+            give_up=self.give_up,
+            named=self._settings.consumer is not None,
         )
         return Consumer(plan, link, executor, self._count, self._log)
 
@@ -202,6 +220,8 @@ class WorkerProcess:
         interrupted = sum(consumer.interrupted for consumer in self._consumers)
         if self._hurried:
             code = ExitCode.INTERRUPTED
+        elif self._gave_up:
+            code = ExitCode.FAILURE
         elif interrupted or unfinished:
             code = ExitCode.GRACE_EXCEEDED
         else:

@@ -10,6 +10,7 @@ from typing import Any
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import settling
+from streamworker.streams.faults import sentence
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.waiting import happens_within
@@ -65,7 +66,7 @@ class Promoter:
         except ConnectionLost:
             self.expect(1_000)  # the reader says it, and waits for the server
         except ServerError as error:
-            trouble.strikes(str(error))
+            trouble.strikes(sentence(error))
             self.expect(1_000)
         else:
             trouble.is_over()

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
-from streamworker.errors import ConnectionLost, ServerError
+from streamworker.errors import ConnectionLost, GroupLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import reading
-from streamworker.streams.faults import GROUP_GONE
+from streamworker.streams.faults import Remedy, concerns_all, remedy_for, sentence
 from streamworker.streams.reading import Room
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
+from streamworker.worker.bindings import Binding
 from streamworker.worker.intake import Intake, Plan
 from streamworker.worker.pools import Pool
+from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.waiting import happens_within
 
 BLOCK_MS = 2_000
@@ -30,7 +32,7 @@ UNBLOCK_AGAIN_SECONDS = (0.001, 0.05)
 class Reader:
     """One group's reading loop; what it reads goes to `intake`. `commands` is the link over which its own blocked read is ended."""
 
-    def __init__(self, plan: Plan, commands: Link, pools: Sequence[Pool], intake: Intake, log: Any) -> None:
+    def __init__(self, plan: Plan, commands: Link, pools: Sequence[Pool], intake: Intake, guard: SweepGuard, log: Any) -> None:
         self._link = Link(plan.endpoint)
         self._commands = commands
         self._client_id = 0
@@ -38,11 +40,17 @@ class Reader:
         self._consumer = plan.consumer
         self._pools = pools
         self._intake = intake
+        self._guard = guard
         self._trouble = Trouble(log, "reading")
+        self._budget = plan.budget
+        self._budget.listen(self._wake)
+        self._isolation = plan.isolation
+        self._give_up = plan.give_up
         self._in_doubt = False
         self._turns = 0
         self._stopping = False
         self._paused = False
+        self._reads = False
         self._awake = asyncio.Event()
         self._parked_on: frozenset[Pool] | None = None
         self._nudged = asyncio.Event()
@@ -59,13 +67,16 @@ class Reader:
                 while not self._stopping:
                     await self._turn()
                     pauses.reset()
-            except ConnectionLost:
-                self._trouble.strikes("the connection to Redis was lost")
+            except GroupLost as lost:
+                self._give_up(str(lost))
                 await self._sleep(pauses.next())
-            except ServerError as error:
+            except (ConnectionLost, ServerError) as error:
                 # A group that vanished is made again at once, and that is said where it is done.
-                if error.code not in GROUP_GONE:
-                    self._trouble.strikes(str(error))
+                if isinstance(error, ConnectionLost) or remedy_for(error) is not Remedy.MAKE_GROUP:
+                    self._trouble.strikes(sentence(error))
+                    self._guard.hold(monotonic())
+                if isinstance(error, ServerError) and remedy_for(error) is Remedy.RECONNECT:
+                    await self._link.close()
                 await self._sleep(pauses.next())
         await self._link.close()
 
@@ -97,6 +108,20 @@ class Reader:
         """Go on reading."""
         self._paused = False
         self._wake()
+
+    @property
+    def is_still(self) -> bool:
+        """Whether no entry is on its way to us."""
+        return not self._reads
+
+    def step_aside(self) -> None:
+        """End the read in hand: somebody is to be alone in this process."""
+        if self._parked_on is not None:
+            self._nudged.set()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._awake.set()
 
     def room_opened(self, pool: Pool) -> None:
         """There is room in `pool` again; a read that is parked without its streams must not go on blocking."""
@@ -130,25 +155,40 @@ class Reader:
         if self._in_doubt:
             self._in_doubt = False
             await self._intake.reconcile()
-        pools = [pool for pool in self._pools if pool.room > 0 and pool.ready_keys()] if not self._paused else []
+        pools = [pool for pool in self._pools if pool.room > 0 and pool.ready_keys()] if self._may_read else []
         if not pools:
             await self._sleep(BLOCK_MS / 1000)
             return
         self._turns += 1
+        self._reads = True
+        try:
+            await self._read(pools)
+        finally:
+            self._reads = False
+            self._isolation.changed()
+
+    @property
+    def _may_read(self) -> bool:
+        return not self._paused and not self._isolation.wanted and self._budget.left > 0
+
+    async def _read(self, pools: Sequence[Pool]) -> None:
         rooms = [Room(pool.ready_keys(self._turns), pool.room) for pool in pools]
         sent_at = monotonic()
-        taken, refused = await reading.fill(self._link, self._group, self._consumer, rooms)
+        taken, refused = await reading.fill(
+            self._link, self._group, self._consumer, rooms, most_bytes=self._budget.left, expected_bytes=self._budget.expected
+        )
         await self._intake.accept(taken, sent_at)
         if refused:
             self._note_refused(refused)
-        elif not taken and not self._stopping:
+        elif not taken and not self._stopping and self._may_read:
             await self._park(pools)
 
     async def _park(self, pools: Sequence[Pool]) -> None:
         """Nothing is there: wait for the first entry of any stream that has room."""
         keys = [key for pool in pools for key in pool.ready_keys()]
         # A blocked read is answered with what the first stream gets, so a small count suffices; a surplus is given back.
-        count = max(1, min(pool.room // len(pool.ready_keys()) for pool in pools))
+        room = min(pool.room // len(pool.ready_keys()) for pool in pools)
+        count = max(1, min(room, self._budget.left // self._budget.expected))
         self._parked_on = frozenset(pools)
         sent_at = monotonic()
         try:
@@ -157,13 +197,25 @@ class Reader:
             self._parked_on = None
         await self._intake.accept(taken, sent_at)
 
-    def _note_refused(self, refused: dict[str, str]) -> None:
-        """One stream's trouble must not stop the others: its group is made again, or it is left alone for a while."""
+    def _note_refused(self, refused: dict[str, ServerError]) -> None:
+        """One stream's trouble must not stop the others: its group is made again, or it is left alone for a while.
+
+        Raises the error that concerns them all.
+        """
+        for error in refused.values():
+            if concerns_all(error):
+                raise error
         for pool in self._pools:
             for binding in pool.bindings:
                 for key in (binding.keys.retry, binding.keys.stream):
                     if key in refused:
-                        binding.is_missing() if _is_gone(refused[key]) else binding.is_out_of_order(refused[key])
+                        self._note(binding, refused[key])
+
+    def _note(self, binding: Binding, error: ServerError) -> None:
+        if remedy_for(error) is Remedy.MAKE_GROUP:
+            binding.is_missing()
+        else:
+            binding.is_out_of_order(error)
 
     async def _look_after_troubled(self) -> None:
         now = monotonic()
@@ -177,7 +229,3 @@ class Reader:
         self._awake.clear()
         if not self._stopping:
             await happens_within(self._awake, seconds)
-
-
-def _is_gone(text: str) -> bool:
-    return any(code in text for code in GROUP_GONE)

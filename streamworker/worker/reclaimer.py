@@ -1,7 +1,8 @@
 """Takes over entries whose lease ran out, because their worker died or lost sight of them.
 
-One sweeper per group and interval is enough; a worker without room leaves the sweep to another. The scan keeps its cursor, so that a
-long pending list is walked whole (XAUTOCLAIM looks at ten times COUNT entries and stops).
+One sweeper per group and interval is enough. The scan keeps its cursor, so that a long pending list is walked whole (XAUTOCLAIM looks at
+ten times COUNT entries and stops). What is reclaimed needs no room among those that run, because it runs alone; so a busy worker sweeps
+as well as an idle one, and a busy fleet leaves nothing of its dead behind.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from typing import Any
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import groups, reading
+from streamworker.streams.faults import sentence
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.intake import Intake, Plan
-from streamworker.worker.pools import Pool
+from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.waiting import happens_within
 
 PAGE = 50
+"""How many entries one sweep of a stream takes: they wait here while each is run alone, and others may have the rest."""
+
+SHORTEST_PAUSE_SECONDS = 0.05
 CONSUMER_FORGOTTEN_AFTER = timedelta(minutes=5)
 """A consumer idle for so long, and for ten leases, with nothing pending, is taken for gone; one that lives is made again by Redis."""
 
@@ -30,55 +35,76 @@ CONSUMER_FORGOTTEN_AFTER = timedelta(minutes=5)
 class Reclaimer:
     """One group's sweeps, four per lease; what they give goes to `intake`. `doubt` is called when a sweep's reply may have been lost."""
 
-    def __init__(self, plan: Plan, link: Link, pools: Sequence[Pool], intake: Intake, doubt: Callable[[], None], log: Any) -> None:
+    def __init__(self, plan: Plan, link: Link, intake: Intake, guard: SweepGuard, doubt: Callable[[], None], log: Any) -> None:
         self._link = link
+        self._group = plan.group
         self._consumer = plan.consumer
-        self._pools = pools
+        self._bindings: Sequence[Binding] = plan.bindings
+        self._budget = plan.budget
+        self._isolation = plan.isolation
         self._lease_ms = round(plan.lease / timedelta(milliseconds=1))
         self._intake = intake
         self._doubt = doubt
         self._log = log
+        self._guard = guard
         self._troubles: dict[str, Trouble] = {}
         self._cursors: dict[str, str] = {}
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Sweep until stopped."""
-        share = uniform(0, 1)  # noqa: S311  # a fleet that starts together does not sweep together
-        while not await happens_within(self._stopping, self._interval_seconds() * share):
-            share = uniform(0.75, 1.25)  # noqa: S311
-            for pool in self._pools:
-                for binding in pool.bindings:
-                    if binding.ready and not self._stopping.is_set():
-                        await self._guarded(pool, binding)
-
-    async def _guarded(self, pool: Pool, binding: Binding) -> None:
-        """Look after one stream; its trouble must not stop the others."""
-        stream = binding.keys.stream
-        trouble = self._troubles.setdefault(stream, Trouble(self._log, "reclaiming", stream=stream))
-        try:
-            await binding.note_position(self._link)
-            await self._look_after(pool, binding)
-        except ConnectionLost:
-            self._doubt()  # the reader says it, and waits for the server
-        except ServerError as error:
-            trouble.strikes(str(error))
-            self._doubt()
-        else:
-            trouble.is_over()
+        pause = self._interval_seconds() * uniform(0, 1)  # noqa: S311  # a fleet that starts together does not sweep together
+        while not await happens_within(self._stopping, pause):
+            began = monotonic()
+            unfinished = [binding for binding in self._bindings if binding.ready and await self._guarded(binding)]
+            if unfinished:
+                # There is more, but what was read anew must have its turn as well: as long as those took which have run alone.
+                await self._isolation.over()
+                pause = min(self._interval_seconds(), max(SHORTEST_PAUSE_SECONDS, monotonic() - began))
+            else:
+                pause = self._interval_seconds() * uniform(0.75, 1.25)  # noqa: S311
 
     def stop(self) -> None:
         """Begin nothing new; `run` returns when the sweep in hand has been taken in."""
         self._stopping.set()
 
-    async def _look_after(self, pool: Pool, binding: Binding) -> None:
-        if pool.room == 0 or not await self._is_my_turn(binding):
-            return
+    async def _guarded(self, binding: Binding) -> bool:
+        """Look after one stream; its trouble must not stop the others. Answers whether there was more than could be taken."""
+        stream = binding.keys.stream
+        trouble = self._troubles.setdefault(stream, Trouble(self._log, "reclaiming", stream=stream))
+        unfinished = False
+        try:
+            await binding.note_position(self._link)
+            unfinished = await self._look_after(binding)
+        except ConnectionLost:
+            self._doubt()  # the reader says it, and waits for the server
+            self._guard.hold(monotonic())
+        except ServerError as error:
+            trouble.strikes(sentence(error))
+            self._doubt()
+            self._guard.hold(monotonic())
+        else:
+            trouble.is_over()
+        return unfinished
+
+    async def _look_after(self, binding: Binding) -> bool:
+        if self._guard.holds(monotonic()) or self._must_wait or not await self._is_my_turn(binding):
+            return False
+        unfinished = False
         for key in (binding.keys.retry, binding.keys.stream):
-            await self._sweep(pool, binding, key)
-        await self._forget_the_gone(binding)
+            unfinished |= await self._sweep(key)
+        if not unfinished:
+            await self._forget_the_gone(binding)
+        return unfinished
+
+    @property
+    def _must_wait(self) -> bool:
+        """Whether nothing may be taken now: others run alone here, or memory is full."""
+        return self._stopping.is_set() or self._isolation.wanted or self._isolation.rests or self._budget.left == 0
 
     async def _is_my_turn(self, binding: Binding) -> bool:
+        if self._cursors.get(binding.keys.stream, "0-0") != "0-0" or self._cursors.get(binding.keys.retry, "0-0") != "0-0":
+            return True  # it still is
         interval_ms = max(1, round(self._interval_seconds() * 750))
         try:
             return await reading.may_sweep(self._link, binding.keys.sweep, self._consumer, interval_ms=interval_ms)
@@ -88,25 +114,45 @@ class Reclaimer:
                 return True
             raise
 
-    async def _sweep(self, pool: Pool, binding: Binding, key: str) -> None:
-        while pool.room > 0 and not self._stopping.is_set():
+    async def _sweep(self, key: str) -> bool:
+        """Walk the pending list from where the last sweep ended, until it has given something; answers whether there is more."""
+        while not self._must_wait:
             async with self._intake.lock:
-                if pool.room == 0:
-                    return  # it was taken while we waited for our turn
                 sent_at = monotonic()
-                page = await reading.reclaim(
+                page, server_ms = await reading.reclaim(
                     self._link,
                     key,
-                    binding.group,
+                    self._group,
                     self._consumer,
                     lease_ms=self._lease_ms,
                     cursor=self._cursors.get(key, "0-0"),
-                    count=min(PAGE, pool.room),
+                    count=max(1, min(PAGE, self._budget.left // self._budget.expected)),
+                    not_after_ms=self._guard.latest_ms(sent_at),
                 )
+                if page is None:
+                    if self._is_clock_trusted(server_ms):
+                        continue
+                    return False
                 await self._intake.accept_page(page, sent_at)
+            self._guard.saw(server_ms, monotonic())
             self._cursors[key] = "0-0" if page.following is None else page.following
-            if page.following is None:
-                return
+            if page.following is None or page.taken:
+                return page.following is not None
+        return True
+
+    def _is_clock_trusted(self, server_ms: int) -> bool:
+        """After a refused sweep: true when the server's clock was only looked at for the first time."""
+        first_look = not self._guard.has_seen
+        moved = self._guard.saw(server_ms, monotonic())
+        if first_look:
+            return True
+        self._guard.hold(monotonic())
+        self._log.warning(
+            "reclaiming.on_hold",
+            clock_moved_s=round(moved.total_seconds(), 3),
+            why="the server's clock has jumped, or the server stood still: workers that live get the time to renew their leases",
+        )
+        return False
 
     async def _forget_the_gone(self, binding: Binding) -> None:
         """Names of workers that died pile up otherwise; a name with anything pending is never removed."""

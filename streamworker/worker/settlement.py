@@ -22,6 +22,7 @@ from streamworker.observe.descriptions import describe, trace
 from streamworker.observe.troubles import Trouble
 from streamworker.policies import DeadLetterPolicy
 from streamworker.streams import settling
+from streamworker.streams.faults import sentence
 from streamworker.streams.keys import GroupKeys
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
@@ -33,7 +34,7 @@ ACKS_PER_COMMAND = 1_000
 MOST_ACKS_WAITING = 2_000
 """Above this, a handler that succeeded waits for the acknowledgements to catch up, so that memory stays bounded."""
 
-LIES_IN_THE_COMMIT = frozenset({"WRONGTYPE", "ERR"})
+LIES_IN_THE_COMMIT = frozenset({"WRONGTYPE", "ERR", "OVERSIZED"})
 """Codes with which the server refuses what is to be published, and not us: to try it again would only hold the place of others."""
 
 Parked = Callable[[int], None]
@@ -133,7 +134,7 @@ class Settlement:
         try:
             acked = await settling.ack(self._link, group, [delivery.lease for delivery in deliveries])
         except (ConnectionLost, ServerError) as error:
-            trouble.strikes(_sentence("ack", error))
+            trouble.strikes(sentence(error))
             return deliveries
         trouble.is_over()
         for delivery in deliveries:
@@ -200,8 +201,8 @@ class Settlement:
                 ours = await step()
             except (ConnectionLost, ServerError) as error:
                 if name == "commit" and isinstance(error, ServerError) and error.code in LIES_IN_THE_COMMIT:
-                    raise CommitRefused(_sentence(name, error)) from error
-                self._trouble(name, delivery.stream).strikes(_sentence(name, error))
+                    raise CommitRefused(sentence(error)) from error
+                self._trouble(name, delivery.stream).strikes(sentence(error))
                 await happens_within(self._patience, pauses.next())
                 continue
             self._trouble(name, delivery.stream).is_over()
@@ -242,22 +243,3 @@ class Settlement:
 def _enveloped(delivery: Delivery) -> bytes:
     """The delivery as it is given back: with its attempt unchanged."""
     return pack(Envelope(delivery.id, delivery.history, delivery.fields))
-
-
-def _sentence(step: str, error: ConnectionLost | ServerError) -> str:
-    """What the log says about a step that failed, with the repair where the server's word points to one."""
-    if isinstance(error, ConnectionLost):
-        return "the connection to Redis was lost"
-    code = "TARGET" if step == "commit" and error.code == "WRONGTYPE" else error.code
-    repair = _REPAIRS.get(code)
-    return f"{error} ({repair})" if repair is not None else str(error)
-
-
-_REPAIRS = {
-    "TARGET": "a stream that the handler publishes to holds another type: rename or delete that key, and the worker goes on by itself",
-    "WRONGTYPE": "a key of ours holds another type: rename or delete that key, and the worker goes on by itself",
-    "OOM": "the server is full: raise maxmemory or free memory, and the worker goes on by itself",
-    "NOPERM": "the user lacks a right: extend its ACL, and the worker goes on by itself",
-    "READONLY": "this server is a replica: point the worker at the primary",
-    "MISCONF": "the server cannot persist: mend its disk, and the worker goes on by itself",
-}

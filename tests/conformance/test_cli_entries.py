@@ -348,8 +348,11 @@ def test_pending_sums_the_group_up_on_standard_error(server, redis_client):
     redis_client.zadd("{orders}:due:billing", {"5-0": 1, "6-0": 2})
 
     result = run("pending", "orders", "-n", "2", url=server.url)
+    undelivered = (
+        "0 undelivered" if "lag" in redis_client.xinfo_groups("orders")[0] else "undelivered unknown"
+    )  # Redis 6.2 has no lag
     assert 2 == len(records(result))
-    assert "group billing: 0 undelivered, 3 pending (2 shown), 2 retries waiting and 1 due, longest idle " in result.stderr
+    assert f"group billing: {undelivered}, 3 pending (2 shown), 2 retries waiting and 1 due, longest idle " in result.stderr
     assert result.stderr.endswith(", 2 consumers\n")
 
 

@@ -16,6 +16,8 @@ from streamworker import Backoff, Context, Reject, Retry, RetryPolicy, Snooze
 from tests.harness import Ledger, an_app, dead_letters, pending, retries_waiting, run_burst, working
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.matrix
+
 
 class Order(BaseModel):
     order_id: int

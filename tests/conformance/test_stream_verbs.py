@@ -12,8 +12,10 @@ from streamworker.errors import ServerError
 from streamworker.streams import groups, inspecting, publishing, reading, settling
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.keys import keys_of
-from streamworker.streams.reading import Room
+from streamworker.streams.reading import Room, Taken
 from streamworker.streams.wire import Link
+
+pytestmark = pytest.mark.matrix
 
 KEYS = keys_of("orders", "billing")
 
@@ -31,8 +33,22 @@ async def take(link: Link, *notes: str) -> list[Lease]:
     """Add an entry for each note and read them all; answers their leases."""
     for note in notes:
         await publishing.add(link, Outgoing("orders", [b"note", note.encode()]))
-    taken, _ = await reading.fill(link, "billing", "me", [Room(("orders",), len(notes))])
+    taken, _ = await fill(link, [Room(("orders",), len(notes))])
     return [Lease(one.key, one.entry.id, "me", one.count, 0.0) for one in taken]
+
+
+async def fill(link: Link, rooms: list[Room], **limits: int) -> tuple[list[Taken], dict[str, str]]:
+    """Read as `me`, with memory for all of it unless told otherwise."""
+    return await reading.fill(link, "billing", "me", rooms, **{"most_bytes": 2**30, "expected_bytes": 100, **limits})
+
+
+async def reclaim(link: Link, consumer: str = "me", *, lease_ms: int = 0) -> list[Taken]:
+    """Take over what has been idle for so long, at whatever time."""
+    page, _ = await reading.reclaim(
+        link, "orders", "billing", consumer, lease_ms=lease_ms, cursor="0-0", count=10, not_after_ms=2**52
+    )
+    assert page is not None
+    return page.taken
 
 
 async def pending_ids(link: Link) -> list[str]:
@@ -56,7 +72,7 @@ async def test_filling_stays_within_the_room_and_reads_the_first_stream_first(li
     for stream, count in ((KEYS.retry, 2), ("orders", 5)):
         await publishing.add_many(link, [Outgoing(stream, [b"n", b"%d" % number]) for number in range(count)])
 
-    taken, refused = await reading.fill(link, "billing", "me", [Room((KEYS.retry, "orders"), 3)])
+    taken, refused = await fill(link, [Room((KEYS.retry, "orders"), 3)])
 
     assert [KEYS.retry, KEYS.retry, "orders"] == [one.key for one in taken]
     assert {} == refused
@@ -66,7 +82,7 @@ async def test_an_error_of_one_stream_hides_nothing_of_another(link: Link) -> No
     """A stream without the group is reported beside what the others gave."""
     await publishing.add(link, Outgoing("orders", [b"n", b"1"]))
 
-    taken, refused = await reading.fill(link, "billing", "me", [Room(("orders", "nowhere"), 5)])
+    taken, refused = await fill(link, [Room(("orders", "nowhere"), 5)])
 
     assert ["orders"] == [one.key for one in taken]
     assert ["nowhere"] == list(refused)
@@ -163,15 +179,82 @@ async def test_a_consumer_with_anything_pending_is_not_forgotten(link: Link) -> 
     assert (False, True) == (before, after)
 
 
-async def test_reconciling_gives_what_we_do_not_hold_and_counts_it_only_when_told(link: Link) -> None:
-    """The body comes with it, and the delivery count stays, or grows by one."""
+async def test_reconciling_gives_what_we_do_not_hold_and_counts_nothing(link: Link) -> None:
+    """The body comes with it. Where its owner is dead it waits from then on to be run alone, however often one looks."""
     held, ghost = await take(link, "a", "b")
 
-    [page] = await reading.reconcile(link, "orders", "billing", "me", held=[held.entry_id], counted=False)
-    [again] = await reading.reconcile(link, "orders", "billing", "me", held=[held.entry_id], counted=True)
+    [page] = await reading.reconcile(link, "orders", "billing", "me", held=[held.entry_id], died=False)
+    after_a_death = [await reading.reconcile(link, "orders", "billing", "me", held=[held.entry_id], died=True) for _ in range(2)]
 
     assert [(ghost.entry_id, [b"note", b"b"], 1)] == [(one.entry.id, one.entry.fields, one.count) for one in page.taken]
-    assert [2] == [one.count for one in again.taken]
+    assert [2, 2] == [one.count for [page] in after_a_death for one in page.taken]
+
+
+async def test_filling_ends_when_the_memory_is_full(link: Link) -> None:
+    """Sizes show only when entries are read, so a few at first: a hundred megabytes waiting do not arrive at once."""
+    await publishing.add_many(link, [Outgoing("orders", [b"blob", b"x" * 100_000]) for _ in range(100)])
+
+    first, _ = await fill(link, [Room(("orders",), 100)], most_bytes=1_000_000)
+    informed, _ = await fill(link, [Room(("orders",), 100)], most_bytes=1_000_000, expected_bytes=100_004)
+    nothing, _ = await fill(link, [Room(("orders",), 100)], most_bytes=0)
+    one, _ = await fill(link, [Room(("orders",), 100)], most_bytes=10, expected_bytes=100_004)
+
+    assert 10 <= len(first) <= 16
+    assert 10 == len(informed)
+    assert [] == nothing
+    assert 1 == len(one)
+
+
+async def test_a_death_counts_for_what_may_have_been_running_only(link: Link) -> None:
+    """An odd count becomes even, an even one stays: whoever waited when its worker died is not blamed for it."""
+    [lease] = await take(link, "a")
+
+    counts = [lease.count]
+    for consumer in ("you", "me", "you"):
+        [taken] = await reclaim(link, consumer)
+        counts.append(taken.count)
+    lease = Lease("orders", lease.entry_id, "you", counts[-1], 0.0)
+    runs_alone = await settling.recount(link, "billing", lease, 3)
+    repeated = await settling.recount(link, "billing", lease, 3)
+    [taken] = await reclaim(link)
+
+    assert [1, 2, 2, 2] == counts
+    assert (True, True) == (runs_alone, repeated)
+    assert 4 == taken.count
+
+
+@pytest.mark.parametrize("change", ["taken over", "acknowledged"])
+async def test_the_count_of_an_entry_that_is_not_ours_any_more_is_not_changed(link: Link, change: str) -> None:
+    """It belongs to whoever has it."""
+    [lease] = await take(link, "a")
+    if change == "taken over":
+        await reclaim(link, "you")
+    else:
+        await settling.ack(link, "billing", [lease])
+
+    assert not await settling.recount(link, "billing", lease, 3)
+
+
+async def test_what_was_just_renewed_is_not_reclaimed(link: Link) -> None:
+    """Not before a whole lease has gone by again."""
+    [lease] = await take(link, "a")
+
+    assert set() == await settling.renew(link, "billing", [lease])
+    assert [] == await reclaim(link, "you", lease_ms=60_000)
+
+
+async def test_a_reclaim_that_comes_too_late_takes_nothing(link: Link) -> None:
+    """It says what time it is on the server, so that a jump of its clock, or a standstill, is noticed before anything is taken."""
+    await take(link, "a")
+    now = round((await inspecting.now(link)).timestamp() * 1000)
+
+    page, server_ms = await reading.reclaim(
+        link, "orders", "billing", "you", lease_ms=0, cursor="0-0", count=10, not_after_ms=now - 1
+    )
+
+    assert page is None
+    assert now <= server_ms <= now + 10_000
+    assert ["me"] == [row.consumer for row in await inspecting.pending(link, "orders", "billing", count=10)]
 
 
 async def test_a_group_is_finished_when_nothing_is_left_anywhere(link: Link) -> None:
@@ -179,7 +262,7 @@ async def test_a_group_is_finished_when_nothing_is_left_anywhere(link: Link) -> 
     finished = [await groups.are_finished(link, [(KEYS, "billing")])]
     await publishing.add(link, Outgoing("orders", [b"n", b"1"]))
     finished.append(await groups.are_finished(link, [(KEYS, "billing")]))
-    [taken], _ = await reading.fill(link, "billing", "me", [Room(("orders",), 1)])
+    [taken], _ = await fill(link, [Room(("orders",), 1)])
     finished.append(await groups.are_finished(link, [(KEYS, "billing")]))
     lease = Lease("orders", taken.entry.id, "me", 1, 0.0)
     await settling.retry_later(link, "billing", KEYS, lease, delay_ms=60_000, original_id=taken.entry.id, envelope=b"e")

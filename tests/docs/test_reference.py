@@ -248,10 +248,10 @@ def test_every_key_is_described():
     assert [] == [key for key in (getattr(keys, name) for name in type(keys).__slots__) if f"| `{key}` |" not in text]
 
 
-@pytest.mark.parametrize("kind", ["valkey", "redis"])
-async def test_the_rights_named_suffice(private_server, kind):
+@pytest.mark.matrix
+async def test_the_rights_named_suffice(private_server, server_kind):
     """A user with these commands, and no others, retries, sets aside, publishes, reclaims and drains, and is refused nothing."""
-    server = private_server(kind)
+    server = private_server(server_kind)
     block = re.search(r"## Rights.*?```text\n(.*?)```", (REFERENCE / "keys.md").read_text(), flags=re.DOTALL)
     app = an_app(lease=timedelta(milliseconds=500))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ LEDGER = Path(os.environ["LEDGER"])
 class Order(BaseModel):
     number: int
     seconds: float = 0.0
+    kill: bool = False
 
 
 def note(event: str, ctx: Context, number: int) -> None:
@@ -52,6 +54,15 @@ app = StreamWorker(
 @app.handler("orders")
 async def charge(order: Order, ctx: Context) -> None:
     note("started", ctx, order.number)
+    await asyncio.sleep(order.seconds)
+    note("done", ctx, order.number)
+
+
+@app.handler("poisoned", timeout=timedelta(seconds=10))
+async def die_of_some(order: Order, ctx: Context) -> None:
+    note("started", ctx, order.number)
+    if order.kill:
+        os.kill(os.getpid(), signal.SIGKILL)
     await asyncio.sleep(order.seconds)
     note("done", ctx, order.number)
 

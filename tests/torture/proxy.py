@@ -424,12 +424,7 @@ class _Connection:
                     queue.put_nowait(_Frame(frame, due, direction))
         queue.put_nowait(_Frame(splitter.rest, due, direction, last=True))
 
-    async def _write(
-        self,
-        target: asyncio.StreamWriter,
-        queue: asyncio.Queue[_Frame],
-        pass_on: Callable[[_Frame, asyncio.StreamWriter], Coroutine[Any, Any, None]],
-    ) -> None:
+    async def _write(self, target: asyncio.StreamWriter, queue: asyncio.Queue[_Frame], pass_on: Passing) -> None:
         with suppress(OSError):
             while not self._over.is_set():
                 frame = await queue.get()

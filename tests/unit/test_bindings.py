@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamworker.codecs.envelope import Envelope, pack
 from streamworker.delivery import Fields, History, Lease
-from streamworker.errors import DecodeError
+from streamworker.errors import DecodeError, ServerError
 from streamworker.worker.bindings import order_of, receive
 from tests.factories import A_MOMENT, AN_ENTRY_ID, SOME_FIELDS, Recorder, a_binding, a_delivery, a_handler, a_taken
 
 RETRY_KEY = "{orders}:retry:billing"
-AN_ENVELOPE = Envelope("1600000000000-7", History(3, 1, 2, A_MOMENT, "ValueError: no"), [b"order_id", b"8", b"_type", b"order"])
+A_HISTORY = History(attempt=3, crashes=1, misrouted=2, first_failed_at=A_MOMENT, last_error="ValueError: no")
+AN_ENVELOPE = Envelope("1600000000000-7", A_HISTORY, [b"order_id", b"8", b"_type", b"order"])
 
 
 # ---- receive -------------------------------------------------------------------------------------------------------------------
@@ -36,12 +39,18 @@ def test_headers_are_read_from_the_fields() -> None:
     assert "k" == arrival.delivery.key
 
 
-def test_every_delivery_without_a_verdict_is_a_crash() -> None:
-    """Redis counts deliveries; ours is the last of them, and the attempt is not counted by crashes."""
-    arrival = receive(a_taken(count=4), a_binding(), "worker-1", 0.0)
+@pytest.mark.parametrize(
+    ("count", "crashes", "alone"),
+    [(1, 0, 0), (2, 1, 0), (3, 1, 0), (4, 2, 1), (5, 2, 1), (8, 4, 3)],
+    ids=["new", "after a death in company", "alone", "after a death alone", "alone again", "after three deaths alone"],
+)
+def test_the_delivery_count_tells_the_deaths(count: int, crashes: int, alone: int) -> None:
+    """Even while it waits, odd while it runs; the first death was in company, the others alone, and none of them costs an attempt."""
+    delivery = receive(a_taken(count=count), a_binding(), "worker-1", 0.0).delivery
 
-    assert (1, 3) == (arrival.delivery.attempt, arrival.delivery.crashes)
-    assert 4 == arrival.delivery.lease.count
+    assert (1, crashes, alone) == (delivery.attempt, delivery.crashes, delivery.history.crashes_alone)
+    assert (crashes > 0) == delivery.history.suspect
+    assert count == delivery.lease.count
 
 
 def test_a_retry_is_its_original_entry_with_what_it_has_been_through() -> None:
@@ -59,13 +68,20 @@ def test_a_retry_is_its_original_entry_with_what_it_has_been_through() -> None:
     assert (RETRY_KEY, AN_ENTRY_ID) == (arrival.delivery.lease.key, arrival.delivery.lease.entry_id)
 
 
-def test_crashes_of_a_retry_add_up() -> None:
-    """Those before it was parked, and those since."""
-    taken = a_taken(key=RETRY_KEY, fields=[b"delivery", pack(AN_ENVELOPE)], count=3)
+@pytest.mark.parametrize(
+    ("count", "suspect", "crashes", "alone"),
+    [(1, False, 1, 0), (2, False, 2, 0), (4, False, 3, 1), (1, True, 1, 0), (2, True, 1, 0), (3, True, 1, 0), (4, True, 2, 1)],
+)
+def test_crashes_of_a_retry_add_up(count: int, suspect: bool, crashes: int, alone: int) -> None:
+    """Those before it was parked, and those since; one that was a suspect already has begun at 2 without a death."""
+    envelope = AN_ENVELOPE._replace(history=replace(A_HISTORY, suspect=suspect))
 
-    arrival = receive(taken, a_binding(), "worker-1", 0.0)
+    delivery = receive(
+        a_taken(key=RETRY_KEY, fields=[b"delivery", pack(envelope)], count=count), a_binding(), "worker-1", 0.0
+    ).delivery
 
-    assert (3, 1 + 2) == (arrival.delivery.attempt, arrival.delivery.crashes)
+    assert (3, crashes, alone) == (delivery.attempt, delivery.crashes, delivery.history.crashes_alone)
+    assert (suspect or count > 1) == delivery.history.suspect
 
 
 def test_an_entry_of_the_main_stream_is_never_taken_for_an_envelope() -> None:
@@ -107,7 +123,7 @@ def test_whatever_is_read_becomes_a_delivery(pairs: list[tuple[bytes, bytes]], c
     for key in ("orders", RETRY_KEY):
         arrival = receive(a_taken(key=key, fields=fields, count=count), a_binding(), "worker-1", 0.0)
 
-        assert count - 1 == arrival.delivery.crashes
+        assert count // 2 == arrival.delivery.crashes
 
 
 # ---- routes --------------------------------------------------------------------------------------------------------------------
@@ -166,13 +182,15 @@ def test_a_stream_that_cannot_be_read_is_left_alone_and_said_once() -> None:
     log = Recorder()
     binding = a_binding(log=log)
 
-    binding.is_out_of_order("WRONGTYPE")
-    binding.is_out_of_order("WRONGTYPE")
+    binding.is_out_of_order(ServerError("WRONGTYPE", "it holds a string"))
+    binding.is_out_of_order(ServerError("WRONGTYPE", "it holds a string"))
 
     assert not binding.ready
     assert binding.next_try_at > 0
     assert [("error", "stream.failing")] == [line[:2] for line in log.lines]
-    assert {"stream": "orders", "group": "billing", "error": "WRONGTYPE", "failures": 1} == log.lines[0][2]
+    facts = log.lines[0][2]
+    assert ("orders", "billing", 1) == (facts["stream"], facts["group"], facts["failures"])
+    assert facts["error"].startswith("it holds a string (a key holds another type")
 
 
 def test_a_vanished_group_is_made_again_at_once() -> None:

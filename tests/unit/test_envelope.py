@@ -19,13 +19,24 @@ HISTORIES = st.builds(
     History,
     attempt=COUNTS,
     crashes=COUNTS,
+    crashes_alone=COUNTS,
+    suspect=st.booleans(),
     misrouted=COUNTS,
     first_failed_at=st.none() | st.datetimes(timezones=st.just(UTC)),
     last_error=st.none() | st.text(),
 )
 FIELDS = st.lists(st.tuples(st.binary(), st.binary())).map(lambda pairs: [part for pair in pairs for part in pair])
 ENVELOPES = st.builds(Envelope, st.from_regex(r"\A[0-9]{1,20}-[0-9]{1,20}\Z"), HISTORIES, FIELDS)
-A_HEAD: dict[str, Any] = {"id": "1-0", "attempt": 1, "crashes": 0, "misrouted": 0, "first_failed_at": None, "last_error": None}
+A_HEAD: dict[str, Any] = {
+    "id": "1-0",
+    "attempt": 1,
+    "crashes": 0,
+    "crashes_alone": 0,
+    "suspect": False,
+    "misrouted": 0,
+    "first_failed_at": None,
+    "last_error": None,
+}
 
 
 @given(ENVELOPES)

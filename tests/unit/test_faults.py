@@ -9,7 +9,7 @@ import pytest
 import redis.exceptions as theirs
 
 from streamworker.errors import ConnectionLost, DecodeError, ServerError, SetupError
-from streamworker.streams.faults import GROUP_GONE, WILL_PASS, code_of, translate
+from streamworker.streams.faults import Remedy, answered, code_of, concerns_all, remedy_for, sentence, translate
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,47 @@ def test_a_long_text_is_capped(error: Exception) -> None:
     assert text.endswith("…")
 
 
-def test_the_sets_of_codes_do_not_overlap() -> None:
-    """What passes by itself, and what must be made again, are two things."""
-    assert not WILL_PASS & GROUP_GONE
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("LOADING Redis is loading the dataset in memory", Remedy.CALL_AGAIN),
+        ("ERR Error running script: @user_script: 5: -OOM command not allowed", Remedy.CALL_AGAIN),
+        ("BUSY Redis is busy running a script", Remedy.CALL_AGAIN),
+        ("READONLY You can't write against a read only replica. script: 1, on @user_script:3.", Remedy.RECONNECT),
+        ("ERR max number of clients reached", Remedy.RECONNECT),
+        ("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)", Remedy.RECONNECT),
+        ("UNBLOCKED the stream key no longer exists", Remedy.MAKE_GROUP),
+        ("NOGROUP No such key 'orders' or consumer group 'billing'", Remedy.MAKE_GROUP),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", Remedy.CONFIGURE),
+        ("NOPERM this user has no permissions", Remedy.CONFIGURE),
+        ("MOVED 866 127.0.0.1:7001", Remedy.CONFIGURE),
+        ("ERR Protocol error: invalid bulk length", Remedy.CONFIGURE),
+        ("ERR unknown command 'XNACK'", Remedy.CONFIGURE),
+    ],
+)
+def test_every_error_has_a_remedy(text: str, remedy: Remedy) -> None:
+    """By its code, wherever that stands; what is not known is a matter of configuration."""
+    assert remedy is remedy_for(answered(text))
+
+
+def test_a_full_server_still_hands_out_entries() -> None:
+    """So it concerns only those who want to write; what stops reading concerns all."""
+    assert not concerns_all(answered("OOM command not allowed when used memory > 'maxmemory'."))
+    assert not concerns_all(answered("NOGROUP No such key"))
+    assert concerns_all(answered("LOADING Redis is loading"))
+    assert concerns_all(answered("READONLY You can't write against a read only replica."))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ServerError("WRONGPASS", "invalid username-password pair or user is disabled."), "the file that it is read from"),
+        (ServerError("NOPERM", "no permissions"), "streamworker acl"),
+        (ServerError("ERR", "unknown command"), "unknown command"),
+        (ConnectionLost("[Errno 111] Connect call failed ('127.0.0.1', 49152)"), "the connection to Redis was lost"),
+    ],
+)
+def test_a_sentence_for_the_log_names_the_repair(error: ServerError | ConnectionLost, words: str) -> None:
+    """And no part that changes from one try to the next."""
+    assert words in sentence(error)
+    assert "49152" not in sentence(error)

@@ -35,6 +35,7 @@ from streamworker.policies import (
     FALLBACK_DELAY,
     LONGEST_DELAY,
     MAX_MISROUTES,
+    TRY_ALONE_AGAIN_AFTER,
     Backoff,
     DeadLetterPolicy,
     RetryPolicy,
@@ -107,7 +108,7 @@ def test_a_malformed_entry_is_dead_lettered_on_its_first_delivery() -> None:
 
 def test_an_entry_whose_worker_died_too_often_is_dead_lettered() -> None:
     """It must not take down another worker."""
-    verdict = decide(Crashed(), a_delivery(crashes=3), STEADY, 0.0)
+    verdict = decide(Crashed(), a_delivery(crashes=4, crashes_alone=3, suspect=True), STEADY, 0.0)
 
     assert DeadLetter(Reason.CRASHED) == verdict
 
@@ -251,8 +252,33 @@ def test_every_outcome_has_a_verdict(outcome: Outcome, attempt: int, limit: int,
 
 @given(st.integers(0, 10), st.integers(1, 10))
 def test_a_crash_loop_begins_at_the_limit(crashes: int, limit: int) -> None:
-    """One crash fewer, and it may run once more."""
-    assert (crashes >= limit) == is_crash_loop(a_delivery(crashes=crashes), RetryPolicy(max_crashes=limit))
+    """One death alone fewer, and it may run once more; deaths in company prove nothing, however many."""
+    delivery = a_delivery(crashes=100, crashes_alone=crashes, suspect=True)
+
+    assert (crashes >= limit) == is_crash_loop(delivery, RetryPolicy(max_crashes=limit))
+
+
+def test_what_ran_to_an_end_may_run_in_company_again() -> None:
+    """Its crashes stay written down."""
+    delivery = a_delivery(crashes=2, crashes_alone=1, suspect=True)
+
+    for error in (ValueError("no"), Snooze(after=SECOND)):
+        verdict = decide(Failed(error), delivery, STEADY, 0.0)
+
+        assert isinstance(verdict, RetryLater)
+        assert (2, 1, False) == (verdict.history.crashes, verdict.history.crashes_alone, verdict.history.suspect)
+
+
+def test_what_could_not_be_alone_waits_uncounted() -> None:
+    """For another worker, or a quieter hour; it stays a suspect."""
+    delivery = a_delivery(attempt=2, crashes=1, suspect=True)
+
+    assert RetryLater(TRY_ALONE_AGAIN_AFTER, delivery.history) == decide(Interrupted(Interruption.NOT_ALONE), delivery, STEADY, 0.0)
+
+
+def test_what_makes_room_for_one_that_must_be_alone_is_given_back() -> None:
+    """At once, and uncounted."""
+    assert Release() == decide(Interrupted(Interruption.MAKES_ROOM), a_delivery(), STEADY, 0.0)
 
 
 # ---- backoff -------------------------------------------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         {
             "STREAMWORKER_REDIS_URL": "redis://elsewhere",
             "STREAMWORKER_CONCURRENCY": "3",
+            "STREAMWORKER_IN_FLIGHT_BYTES": "1000000",
             "STREAMWORKER_HANDLERS": "charge, refund,",
             "STREAMWORKER_EXCLUDE": "count",
             "STREAMWORKER_CONSUMER": "worker-1",
@@ -102,6 +103,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
 
     assert {
         "concurrency": 3,
+        "in_flight_bytes": 1_000_000,
         "handlers": ("charge", "refund"),
         "exclude": ("count",),
         "consumer": "worker-1",

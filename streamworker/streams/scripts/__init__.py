@@ -20,7 +20,7 @@ from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import translate
 from streamworker.streams.wire import Argument, Link, Reply
 
-FENCED = frozenset({"settle_commit", "settle_retry", "settle_release", "settle_dead_letter"})
+FENCED = frozenset({"settle_commit", "settle_retry", "settle_release", "settle_dead_letter", "recount"})
 
 
 @dataclass(frozen=True, slots=True)

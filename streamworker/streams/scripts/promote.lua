@@ -9,8 +9,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function restored(id)
   local entry = redis.call('XRANGE', KEYS[4], id, id)[1]
   if not entry then return nil end
-  local head = '{"id": "' .. id .. '", "attempt": 1, "crashes": 0, "misrouted": 0, "first_failed_at": null, "last_error": null}'
-  local parts = { head, '\n' }
+  local past = '"attempt": 1, "crashes": 0, "crashes_alone": 0, "suspect": false, "misrouted": 0, "first_failed_at": null, "last_error": null'
+  local parts = { '{"id": "' .. id .. '", ' .. past .. '}\n' }
   for _, value in ipairs(entry[2]) do parts[#parts + 1] = #value .. ':' .. value end
   return table.concat(parts)
 end

@@ -1,0 +1,51 @@
+"""Who has a place among those in flight, and when it is free again: once for each delivery, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from streamworker.observe.troubles import REMINDER
+from streamworker.worker.executor import Executor
+from streamworker.worker.trips import Trip
+
+
+class Places:
+    """The places of one consumer's deliveries. `freed` is called with each trip whose place is free again."""
+
+    def __init__(self, executor: Executor, freed: Callable[[Trip], None], log: Any) -> None:
+        self._executor = executor
+        self._freed = freed
+        self._log = log
+        self._taken: set[int] = set()
+
+    def take(self, trip: Trip) -> None:
+        """A trip begins."""
+        self._taken.add(id(trip))
+
+    async def leave(self, trip: Trip) -> None:
+        """A trip has been settled; a thread that overran its time keeps the place until it ends."""
+        if self._executor.overstays(trip.delivery):
+            await self._wait_for_thread(trip)
+        self.free(trip)
+
+    def free(self, trip: Trip) -> None:
+        """A trip has ended; said twice, it counts once."""
+        if id(trip) in self._taken:
+            self._taken.remove(id(trip))
+            self._freed(trip)
+
+    async def _wait_for_thread(self, trip: Trip) -> None:
+        since = perf_counter()
+        while True:
+            self._log.error(
+                "handler.overdue",
+                stream=trip.delivery.stream,
+                entry_id=trip.delivery.id,
+                handler=None if trip.handler is None else trip.handler.name,
+                seconds=round(perf_counter() - since),
+                why="its time is over and its entry settled, but its thread still runs and keeps its place",
+            )
+            if await self._executor.vacated(trip.delivery, REMINDER):
+                return

@@ -1,0 +1,32 @@
+"""A delivery on its way through the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from streamworker.delivery import Delivery, Outcome
+from streamworker.handlers import Handler
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trip:
+    """A delivery, the handler that takes it (`None`: nobody does), and the outcome that stands before any user code runs, if one does.
+
+    `lane` is the handler's line in which it has a place. Without one it takes room beside the lanes, because no handler will see it, or
+    because it runs alone.
+    """
+
+    delivery: Delivery
+    handler: Handler | None
+    foregone: Outcome | None = None
+    lane: str | None = None
+
+    @property
+    def reaches_a_handler(self) -> bool:
+        """Whether user code is to see it."""
+        return self.handler is not None and self.foregone is None
+
+
+Start: TypeAlias = Callable[[Trip], None]
