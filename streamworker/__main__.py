@@ -1,6 +1,6 @@
 """`python -m streamworker`."""
 
-from streamworker.cli.main import main
+from streamworker.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -27,7 +27,7 @@ from streamworker.handlers import (
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.publisher import Publisher
 from streamworker.registration import check_beside, check_handler, checked, group_of
-from streamworker.settings import Settings
+from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.streams.connections import Endpoint
 
 Function = TypeVar("Function", bound=HandlerFunction)
@@ -220,6 +220,10 @@ class StreamWorker:
 def _given(redis_url: str | None, settings: Settings | None) -> dict[str, Any]:
     """What the program itself says; only what it has set counts, so that the rest can still come from outside."""
     given = {} if settings is None else {name: getattr(settings, name) for name in settings.model_fields_set}
+    for name in ONLY_OUTSIDE:
+        if name in given:
+            option = f"STREAMWORKER_{name.upper()}"
+            raise SetupError(f"settings={name} comes too late in a program, which is imported after it is needed: set {option}")
     if redis_url is not None:
         given["redis_url"] = redis_url
     return given

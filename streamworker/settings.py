@@ -1,15 +1,16 @@
-"""How a worker process runs: one frozen record, filled from arguments, flags, the environment and defaults, in this order."""
+"""How a worker runs: one frozen record, filled from arguments, flags, the environment and defaults, in this order."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from streamworker.addresses import check_health_address
 from streamworker.errors import SetupError
 
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
@@ -24,6 +25,10 @@ _UNITS = {
 }
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmgt])(i?)b?", re.IGNORECASE)
+
+ONLY_OUTSIDE = ("workers", "health_addr", "liveness_limit")
+"""What must be known before the program is imported, so that a program cannot say it."""
 
 
 def parse_duration(text: str) -> timedelta:
@@ -49,21 +54,42 @@ def format_duration(duration: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
-def _as_duration(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_duration(value)
-    except SetupError as error:
-        raise ValueError(str(error)) from None
+def parse_size(text: str) -> int:
+    """A size as people write it, in bytes: `512MB` (millions), `512MiB` or `512Mi` (1024 * 1024). Raises `SetupError`."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise SetupError(f"{text!r} is not a size: write it with its unit, such as 512MB, 512MiB or 2GB")
+    amount, unit, binary = found.groups()
+    return int(float(amount) * (1024 if binary else 1000) ** ("kmgt".index(unit.lower()) + 1))
+
+
+def format_size(size: int) -> str:
+    """A size in millions of bytes, for people: `87MB`."""
+    return f"{round(size / 1_000_000)}MB"
+
+
+def _read_by(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """What reads a setting's text; a value that is no text is left to its type."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse(value)
+        except SetupError as error:
+            raise ValueError(str(error)) from None
+
+    return read
 
 
 def _as_names(value: Any) -> Any:
     return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_as_duration)]
+Duration = Annotated[timedelta, BeforeValidator(_read_by(parse_duration))]
+Size = Annotated[int, BeforeValidator(_read_by(parse_size))]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
+HealthAddress = Annotated[str, BeforeValidator(_read_by(check_health_address))]
 
 
 class Settings(BaseModel):
@@ -72,6 +98,7 @@ class Settings(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     redis_url: SecretStr = Field(SecretStr(DEFAULT_REDIS_URL), description="Where the server is: redis://, rediss:// or unix://.")
+    workers: int = Field(1, ge=1, le=1_000, description="How many worker processes; above 1, a supervisor starts and watches them.")
     concurrency: int = Field(10, ge=1, le=100_000, description="Deliveries in flight per handler that does not say so itself.")
     in_flight_bytes: int = Field(64_000_000, ge=1, description="About how many bytes of entries a process holds at a time.")
     handlers: Names = Field((), description="Run only these handlers.")
@@ -81,6 +108,9 @@ class Settings(BaseModel):
     grace: Duration = Field(timedelta(seconds=25), ge=timedelta(0), description="How long a drain lets handlers finish.")
     max_deliveries: int | None = Field(None, ge=1, description="Drain and end after so many deliveries.")
     max_runtime: Duration | None = Field(None, gt=timedelta(0), description="Drain and end after so long.")
+    max_memory: Size | None = Field(None, ge=1, description="Drain and end when the process holds so much memory.")
+    health_addr: HealthAddress = Field("auto", description="HOST:PORT of the health endpoints; auto: 0.0.0.0:8080 in Kubernetes.")
+    liveness_limit: Duration = Field(timedelta(seconds=30), gt=timedelta(0), description="How long an event loop may stand still.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is logged.")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json.")
     loop: Literal["auto", "asyncio", "uvloop"] = Field("auto", description="auto: uvloop where it is installed.")
@@ -111,6 +141,13 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     `REDIS_URL` (and `REDIS_URL_FILE`) stand in where the prefixed name is not set. An empty variable counts as not set.
     """
     return {name: value for name, (_, value) in _find(environment).items()}
+
+
+def workers_wanted(environment: Mapping[str, str], flags: Mapping[str, Any]) -> int:
+    """How many worker processes are wanted, known without the program. Raises `SetupError`."""
+    if flags.get("workers") is None and "workers" not in _find(environment):
+        return 1  # whatever else is wrong may be mended by what the program says
+    return Settings.load(environment, flags, {}).workers
 
 
 def _find(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:

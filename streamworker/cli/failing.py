@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -12,22 +12,31 @@ from streamworker.worker.exits import ExitCode
 
 
 @contextmanager
-def sentences_for_errors(repair: str = "") -> Iterator[None]:
-    """Turn the errors that a user can mend into a sentence and an exit code. `repair` is added where no server answers."""
+def sentences_for_errors(repair: str = "", say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Turn the errors that a user can mend into a sentence and an exit code.
+
+    `repair` is added where no server answers; the sentence is printed, unless somebody else is to `say` it.
+    """
+
+    def fail(sentence: str, code: ExitCode) -> None:
+        (print_error if say is None else say)(sentence)
+        raise typer.Exit(int(code))
+
     try:
         yield
     except SetupError as error:
-        _fail(str(error), ExitCode.USAGE)
+        fail(str(error), ExitCode.USAGE)
     except Refused as error:
         hint = "write user and password in its URL: redis://user:password@host:port/0, or redis://:password@host:port/0"
-        _fail(f"{str(error).removesuffix('.')}; {hint}", ExitCode.UNREACHABLE)
+        fail(f"{str(error).removesuffix('.')}; {hint}", ExitCode.UNREACHABLE)
     except (Unreachable, ConnectionLost) as error:
-        _fail(f"{str(error).removesuffix('.')}{repair}", ExitCode.UNREACHABLE)
+        fail(f"{str(error).removesuffix('.')}{repair}", ExitCode.UNREACHABLE)
     except StreamWorkerError as error:
-        _fail(str(error), ExitCode.FAILURE)
+        fail(str(error), ExitCode.FAILURE)
 
 
-def _fail(sentence: str, code: ExitCode) -> None:
+def print_error(sentence: str) -> None:
+    """Print it on standard error, for people."""
     from rich.console import Console
     from rich.text import Text
 
@@ -35,4 +44,3 @@ def _fail(sentence: str, code: ExitCode) -> None:
 
     harmless = "\n".join(map(printable, sentence.split("\n")))  # a server's error may quote what somebody has stored there
     Console(stderr=True, soft_wrap=True).print(Text(f"Error: {harmless}", style="red"))
-    raise typer.Exit(int(code))

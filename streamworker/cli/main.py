@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 # Importing a module of commands registers them.
-from streamworker.cli import dead_letter_commands, demo_command, entry_commands, worker_commands
+from streamworker.cli import dead_letter_commands, demo_command, entry_commands, health_command, worker_commands
 from streamworker.cli.root import app
 
-__all__ = ["dead_letter_commands", "demo_command", "entry_commands", "main", "worker_commands"]
+__all__ = ["dead_letter_commands", "demo_command", "entry_commands", "health_command", "main", "worker_commands"]
 
 
 def main() -> None:

@@ -7,38 +7,45 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
+from random import random
 from typing import Any
 
 import structlog
 
+from streamworker.addresses import where_to_listen
 from streamworker.app import StreamWorker
+from streamworker.cli.processes import same_command
 from streamworker.errors import SetupError
 from streamworker.observe.logging import configure
 from streamworker.settings import Settings
+from streamworker.supervisor.endpoints import health_endpoints
+from streamworker.supervisor.heartbeat import heartbeat
+from streamworker.supervisor.leash import Leash
+from streamworker.supervisor.shares import share_of
+from streamworker.supervisor.window import Window
 from streamworker.worker.exits import ExitCode
 from streamworker.worker.process import WorkerProcess
 from streamworker.worker.signals import Signals
 
 
-def run_worker(app: StreamWorker, settings: Settings) -> ExitCode:
-    """Run `app` until it is told to stop. Raises `SetupError` or `Unreachable`."""
+def run_worker(app: StreamWorker, settings: Settings, leash: Leash | None = None) -> ExitCode:
+    """Run `app` until it is told to stop: by itself with health endpoints of its own, or on the leash of a supervisor, which has them.
+
+    Raises `SetupError` or `Unreachable`.
+    """
     configure(settings.log_level, settings.log_format)
-    with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
-        code, roll = runner.run(_run(app, settings))
-    if roll:
+    log: Any = structlog.get_logger("streamworker.worker")
+    window = Window()
+    if leash is not None:
+        settings = share_of(settings, leash.number, random())  # noqa: S311  # spreads the children's ends, guards nothing
+    address = None if leash is not None else where_to_listen(settings.health_addr, os.environ)
+    endpoints = health_endpoints(address, window.seen, settings.liveness_limit, log)
+    with endpoints, asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
+        code, roll = runner.run(_run(app, settings, window if leash is None else leash))
+    if roll and leash is None:  # a supervisor starts the successor itself
         _start_afresh()
     return code
-
-
-def leave(code: int) -> None:
-    """End the process; a handler's thread that overran the grace must not hold it."""
-    if any(thread.name.startswith("streamworker-handler") for thread in threading.enumerate()):
-        sys.stdout.flush()
-        logging.shutdown()
-        os._exit(code)
-    sys.exit(code)
 
 
 def loop_factory(wanted: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -55,12 +62,14 @@ def loop_factory(wanted: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _run(app: StreamWorker, settings: Settings) -> tuple[ExitCode, bool]:
-    log: Any = structlog.get_logger("streamworker.worker")
+async def _run(app: StreamWorker, settings: Settings, watcher: Window | Leash) -> tuple[ExitCode, bool]:
     process = WorkerProcess(app, settings)
-    signals = Signals(process, log)
+    signals = Signals(process, structlog.get_logger("streamworker.worker"))
     with signals.installed():
-        code = await process.run()
+        async with heartbeat(process, watcher.tell):
+            if isinstance(watcher, Leash):
+                watcher.attach(process, settings.grace.total_seconds())
+            code = await process.run()
     # The loop's own end waits for whatever tasks user code has left behind; it must not wait for ever.
     process.watchdog.watch()
     return code, signals.roll
@@ -71,4 +80,4 @@ def _start_afresh() -> None:
     logging.shutdown()
     # Until the new process has its own handlers, a second HUP must not end it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    os.execv(sys.executable, [sys.executable, "-m", "streamworker", *sys.argv[1:]])  # noqa: S606  # our own command again
+    os.execv(sys.executable, same_command())  # noqa: S606  # our own command again

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,11 +12,13 @@ from streamworker.cli.root import app as cli
 
 if TYPE_CHECKING:
     from streamworker.app import StreamWorker
+    from streamworker.supervisor.leash import Leash
 
 Target = Annotated[
     str, typer.Argument(metavar="APP", envvar="STREAMWORKER_APP", help="module:attribute, module, or a file's path.")
 ]
 Url = Annotated[str | None, typer.Option("--redis-url", "-u", help="Where Redis is; else STREAMWORKER_REDIS_URL or REDIS_URL.")]
+Workers = Annotated[int | None, typer.Option("--workers", "-w", help="How many processes; above 1 with a supervisor. Default: 1.")]
 Concurrency = Annotated[int | None, typer.Option("--concurrency", "-c", help="Deliveries in flight per handler. Default: 10.")]
 Only = Annotated[list[str] | None, typer.Option("--handler", help="Run only this handler; may be repeated.")]
 Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="Run all handlers but this; may be repeated.")]
@@ -25,6 +27,8 @@ Burst = Annotated[bool, typer.Option("--burst", help="Exit with 0 when nothing i
 Grace = Annotated[str | None, typer.Option(help="How long handlers may finish when told to stop. Default: 25s.")]
 MaxDeliveries = Annotated[int | None, typer.Option(help="Drain and exit after so many deliveries.")]
 MaxRuntime = Annotated[str | None, typer.Option(help="Drain and exit after so long, such as 1h.")]
+MaxMemory = Annotated[str | None, typer.Option(help="Drain and exit when the process holds so much, such as 512MB.")]
+HealthAddr = Annotated[str | None, typer.Option(help="HOST:PORT of the health endpoints, auto or off. Default: auto.")]
 LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error. Default: info.")]
 LogFormat = Annotated[str | None, typer.Option(help="auto, console or json. Default: auto.")]
 Loop = Annotated[str | None, typer.Option(help="auto, asyncio or uvloop. Default: auto.")]
@@ -36,6 +40,7 @@ AppDir = Annotated[str, typer.Option(help="Where to look for the module.")]
 def run(  # a command's options
     target: Target,
     redis_url: Url = None,
+    workers: Workers = None,
     concurrency: Concurrency = None,
     handler: Only = None,
     exclude: Exclude = None,
@@ -44,6 +49,8 @@ def run(  # a command's options
     grace: Grace = None,
     max_deliveries: MaxDeliveries = None,
     max_runtime: MaxRuntime = None,
+    max_memory: MaxMemory = None,
+    health_addr: HealthAddr = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
     loop: Loop = None,
@@ -51,11 +58,9 @@ def run(  # a command's options
     app_dir: AppDir = ".",
 ) -> None:
     """Run a worker: read, handle, acknowledge, retry, set aside, until it is told to stop."""
-    from streamworker.cli.loading import load_app
-    from streamworker.cli.running import leave, run_worker
-
     flags = {
         "redis_url": redis_url,
+        "workers": workers,
         "concurrency": concurrency,
         "handlers": tuple(handler) if handler else None,
         "exclude": tuple(exclude) if exclude else None,
@@ -64,15 +69,66 @@ def run(  # a command's options
         "grace": grace,
         "max_deliveries": max_deliveries,
         "max_runtime": max_runtime,
+        "max_memory": max_memory,
+        "health_addr": health_addr,
         "log_level": log_level,
         "log_format": log_format,
         "loop": loop,
     }
+    _run(Program(target, factory, app_dir), flags)
+
+
+class Program(NamedTuple):
+    """Where the user's `StreamWorker` is found."""
+
+    target: str
+    factory: bool
+    app_dir: str
+
+
+def _run(program: Program, flags: dict[str, Any]) -> None:
+    """In this process, or in several, each of which comes here again on its supervisor's leash."""
+    from streamworker.cli.processes import leave
+    from streamworker.settings import workers_wanted
+    from streamworker.supervisor.messages import VARIABLE
+
+    if VARIABLE in os.environ:
+        _run_on_leash(program, flags)
     with sentences_for_errors():
-        application = load_app(target, factory=factory, app_dir=app_dir)
+        if workers_wanted(os.environ, flags) > 1:
+            from streamworker.cli.supervising import supervise
+
+            leave(supervise(flags))
+    _run_here(program, flags)
+
+
+def _run_on_leash(program: Program, flags: dict[str, Any]) -> None:
+    from streamworker.observe.descriptions import describe
+    from streamworker.supervisor.leash import Leash
+
+    leash = Leash.taken_from(os.environ)
+    try:
+        _run_here(program, flags, leash)
+    except (typer.Exit, SystemExit):
+        raise
+    except Exception as error:
+        leash.say(describe(error))
+        raise
+
+
+def _run_here(program: Program, flags: dict[str, Any], leash: Leash | None = None) -> None:
+    from streamworker.cli.loading import load_app
+    from streamworker.cli.processes import leave
+    from streamworker.cli.running import run_worker
+
+    say = None if leash is None else leash.say
+    with sentences_for_errors(say=say):
+        application = load_app(program.target, factory=program.factory, app_dir=program.app_dir)
         settings = application.settings(flags)
-    with sentences_for_errors(_repair(application, redis_url, target)):
-        code = run_worker(application, settings)
+    if application.says_where_redis_is and flags["redis_url"] is not None and (leash is None or leash.number == 1):
+        typer.echo("Note: the program's own redis_url= wins over --redis-url, which is not used.", err=True)
+    with sentences_for_errors(_repair(application, flags["redis_url"], program.target), say):
+        code = run_worker(application, settings, leash)
     leave(code)
 
 
@@ -90,12 +146,13 @@ def dev(
 
     from streamworker.cli.handler_table import print_handlers
     from streamworker.cli.loading import load_app
-    from streamworker.cli.running import leave, run_worker
+    from streamworker.cli.processes import leave
+    from streamworker.cli.running import run_worker
     from streamworker.embedded import resolve_server
 
     with sentences_for_errors():
         application = load_app(target, factory=factory, app_dir=app_dir)
-        flags: dict[str, Any] = {"concurrency": concurrency, "log_level": log_level, "log_format": "console"}
+        flags: dict[str, Any] = {"concurrency": concurrency, "log_level": log_level, "log_format": "console", "health_addr": "off"}
         with resolve_server(_url_given(application, redis_url), allow_local=True) as server:
             typer.echo(f"{server.note}\nfor other terminals:  export REDIS_URL={server.url}", err=True)
             settings = application.settings(flags | {"redis_url": server.url})
@@ -110,7 +167,7 @@ def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> No
     from streamworker.cli.handler_table import print_handlers
     from streamworker.cli.loading import load_app
     from streamworker.cli.showing import counted
-    from streamworker.worker.process import choose_handlers
+    from streamworker.worker.choosing import choose_handlers
 
     with sentences_for_errors():
         application = load_app(target, factory=factory, app_dir=app_dir)
@@ -128,8 +185,6 @@ def _repair(application: StreamWorker, flag: str | None, target: str) -> str:
 
     private = "For a private server on this machine: "
     if application.says_where_redis_is:
-        if flag is not None:
-            typer.echo("Note: the program's own redis_url= wins over --redis-url, which is not used.", err=True)
         return f" (the program's redis_url= names it). {private}take that out, and streamworker dev {target}"
     if flag is not None:
         return f" (--redis-url names it). {private}streamworker dev {target}"

@@ -28,7 +28,9 @@ class Worker:
             "STREAMWORKER_REDIS_URL": url,
         }
         command = [sys.executable, "-m", "streamworker", "run", "streamworker.demo.app:app"]
-        options = ["--consumer", name, "--log-format", "json", "--max-runtime", LONGEST_LIFE]
+        # Whatever this shell or pod says of its own workers, each of these is one process.
+        alone = ["--workers", "1", "--health-addr", "off"]
+        options = ["--consumer", name, "--log-format", "json", "--max-runtime", LONGEST_LIFE, *alone]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603  # our own command, with our own arguments
                 [*command, *options], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True

@@ -6,7 +6,9 @@ Names that we make up are unique. One that a user gives is claimed by a key with
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
@@ -77,3 +79,8 @@ class NameClaim:
             f"another living process is consumer {self._consumer!r} of group {self._group!r}: give each process a name of its own, "
             "or leave the name out and one is made up"
         )
+
+
+def unique_name() -> str:
+    """A consumer name that no other process has or had: two processes of one name would take each other's entries."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-import socket
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,22 +12,25 @@ from typing import Any
 import structlog
 
 from streamworker.app import StreamWorker
-from streamworker.errors import ConnectionLost, Refused, ServerError, SetupError, Unreachable
-from streamworker.handlers import Handler
+from streamworker.errors import ConnectionLost, Refused, ServerError, Unreachable
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import Remedy, remedy_for
 from streamworker.streams.groups import are_finished
-from streamworker.streams.keys import keys_of
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget
+from streamworker.worker.choosing import bindings_of, choose_handlers
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
 from streamworker.worker.intake import Plan
 from streamworker.worker.isolation import Isolation
+from streamworker.worker.limits import check_memory, watch_memory, watch_time
+from streamworker.worker.memory import resident_bytes
+from streamworker.worker.names import unique_name
+from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
 
 LOOK_FOR_THE_END = timedelta(milliseconds=200)
@@ -53,6 +53,11 @@ class WorkerProcess:
         self._stop_wanted = asyncio.Event()
         self._isolation = Isolation()
         self._budget = ByteBudget(settings.in_flight_bytes)
+        self._why_draining = ""
+        self._connected = False
+        self._streams = 0
+        self.changed: asyncio.Event = asyncio.Event()
+        """Set whenever `status` has something new to tell at once; whoever has told it clears it."""
         self.watchdog: Watchdog = Watchdog(settings.grace, lambda: self.in_flight, self._log)
         self._hurried = False
         self._gave_up = False
@@ -76,7 +81,9 @@ class WorkerProcess:
         if not self._stop_wanted.is_set():
             self._log.info("worker.draining", why=why, in_flight=self.in_flight, grace_s=self._settings.grace.total_seconds())
             self.watchdog.watch()
+            self._why_draining = why
             self._stop_wanted.set()
+            self.changed.set()
             for consumer in self._consumers:
                 consumer.drain(self._settings.grace)
 
@@ -92,15 +99,42 @@ class WorkerProcess:
         self._hurried = True
         self._log.warning("worker.interrupted", in_flight=self.in_flight)
         self._stop_wanted.set()
+        self.changed.set()
         for consumer in self._consumers:
             consumer.hurry()
 
     def toggle_pause(self) -> None:
         """Stop reading new entries, or go on; what is in flight goes on either way."""
-        self._paused = not self._paused
+        self.pause(not self._paused)
+
+    def pause(self, wanted: bool) -> None:
+        """As `toggle_pause`, said by what is wanted; saying it twice changes nothing."""
+        if wanted is self._paused:
+            return
+        self._paused = wanted
+        self.changed.set()
         self._log.info("worker.paused" if self._paused else "worker.resumed", in_flight=self.in_flight)
         for consumer in self._consumers:
             consumer.pause() if self._paused else consumer.resume()
+
+    def status(self) -> Status:
+        """How this process is now. Called on its event loop."""
+        started, draining = self.ready.is_set(), self._stop_wanted.is_set()
+        troubled = self._troubled()
+        able = started and self._connected and len(troubled) < self._streams
+        return Status(
+            started=started,
+            connected=self._connected,
+            reading=able and not self._paused and not draining,
+            draining=draining,
+            why_draining=self._why_draining,
+            gave_up=self._gave_up,
+            paused=self._paused,
+            in_flight=self.in_flight,
+            deliveries=self._delivered,
+            memory_bytes=resident_bytes(),
+            troubled=troubled,
+        )
 
     @property
     def in_flight(self) -> int:
@@ -129,33 +163,26 @@ class WorkerProcess:
             yield {} if state is None else state
 
     async def _consume(self, link: Link, state: Mapping[str, Any]) -> None:
-        bindings = self._bindings()
+        bindings = bindings_of(self._handlers, self._app.on_group_lost, self._log)
+        check_memory(self._settings)
+        self._streams = sum(map(len, bindings.values()))
         self._consumers = [self._consumer(group, of_group, link, state) for group, of_group in bindings.items()]
         for consumer in self._consumers:
             await consumer.claim_name()
         if self._stop_wanted.is_set():
             return
+        for consumer in self._consumers if self._paused else ():
+            consumer.pause()
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
-            watchers = [tasks.create_task(self._announce()), tasks.create_task(self._watch_time())]
+            limits = [watch(self._settings, self.drain) for watch in (watch_time, watch_memory)]
+            watchers = [tasks.create_task(watch) for watch in (self._announce(), self._watch_connection(link), *limits)]
             if self._settings.burst:
                 watchers.append(tasks.create_task(self._watch_for_the_end(link, [b for of in bindings.values() for b in of])))
             await self._stop_wanted.wait()
             for watcher in watchers:
                 watcher.cancel()
-
-    def _bindings(self) -> dict[str, list[Binding]]:
-        """What to read, by group."""
-        routes: dict[tuple[str, str], dict[str | None, Handler]] = defaultdict(dict)
-        for handler in self._handlers:
-            for stream in handler.streams:
-                routes[handler.group, stream][handler.type] = handler
-        by_group: dict[str, list[Binding]] = defaultdict(list)
-        for (group, stream), handlers in routes.items():
-            start = next(iter(handlers.values())).start
-            by_group[group].append(Binding(keys_of(stream, group), group, start, handlers, self._log, self._app.on_group_lost))
-        return by_group
 
     def _consumer(self, group: str, bindings: Sequence[Binding], link: Link, state: Mapping[str, Any]) -> Consumer:
         handlers = {handler.name: handler for binding in bindings for handler in binding.handlers}
@@ -183,7 +210,8 @@ class WorkerProcess:
         for consumer in self._consumers:
             await consumer.reads.wait()
         self.ready.set()
-        troubled = [stream for consumer in self._consumers for stream in consumer.troubled_streams]
+        self.changed.set()
+        troubled = self._troubled()
         self._log.info(
             "worker.ready",
             consumer=self.consumer,
@@ -194,10 +222,21 @@ class WorkerProcess:
             **({"not_yet": troubled} if troubled else {}),
         )
 
-    async def _watch_time(self) -> None:
-        if self._settings.max_runtime is not None:
-            await asyncio.sleep(self._settings.max_runtime.total_seconds())
-            self.drain("max-runtime reached")
+    def _troubled(self) -> tuple[str, ...]:
+        return tuple(stream for consumer in self._consumers for stream in consumer.troubled_streams)
+
+    async def _watch_connection(self, link: Link) -> None:
+        """Whether the server answers is known by asking it: a reader that waits for entries cannot tell a quiet one from a dead one."""
+        while True:
+            before = self._connected
+            try:
+                await link.call("PING")
+                self._connected = True
+            except (ConnectionLost, ServerError):
+                self._connected = False
+            if self._connected is not before:
+                self.changed.set()
+            await asyncio.sleep(BEAT.total_seconds())
 
     async def _watch_for_the_end(self, link: Link, bindings: Sequence[Binding]) -> None:
         await self.ready.wait()
@@ -230,33 +269,3 @@ class WorkerProcess:
             "worker.stopped", deliveries=self._delivered, interrupted=interrupted, left_pending=unfinished, exit_code=int(code)
         )
         return code
-
-
-def choose_handlers(handlers: Sequence[Handler], settings: Settings) -> list[Handler]:
-    """The handlers that this process runs. Raises `SetupError` for a name that there is not, or when nothing is left."""
-    known = {handler.name for handler in handlers}
-    unknown = sorted(({*settings.handlers} | {*settings.exclude}) - known)
-    if unknown:
-        raise SetupError(f"there is no handler {unknown[0]!r}: there are {', '.join(sorted(known)) or 'none at all'}")
-    chosen = [
-        handler
-        for handler in handlers
-        if (not settings.handlers or handler.name in settings.handlers) and handler.name not in settings.exclude
-    ]
-    if not chosen:
-        raise SetupError("no handler to run: decorate a function with @app.handler, or name fewer with --exclude")
-    for left_out in handlers:
-        for handler in chosen if left_out not in chosen else ():
-            shared = set(left_out.streams) & set(handler.streams)
-            if shared and left_out.group == handler.group:
-                # This process would be given entries of the other's type, and could only send them round until they are set aside.
-                raise SetupError(
-                    f"{handler.name!r} and {left_out.name!r} share stream {min(shared)!r} in group {handler.group!r}: "
-                    "run both or neither in one process, or give one another group"
-                )
-    return chosen
-
-
-def unique_name() -> str:
-    """A consumer name that no other process has or had: two processes of one name would take each other's entries."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
+
+BEAT = timedelta(seconds=1)
+"""How often a worker says how it is; what changes is said at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
     """One worker process at one moment. Made on its event loop, so that a fresh one proves that the loop turns.
 
-    `started` is set once the groups were looked at for the first time, and stays. `reading` is whether it reads now: connected, with at
-    least one of its streams readable, neither paused nor draining. `troubled` are the streams that cannot be read at the moment.
+    `started` is set once the groups were looked at for the first time, and stays. `connected` is whether the server answered when it was
+    last asked. `reading` is whether it reads now: connected, with at least one of its streams readable, neither paused nor draining.
+    `gave_up` is set when it drains because going on would do harm: that is a failure. `troubled` are the streams that cannot be read at
+    the moment.
     """
 
     started: bool
+    connected: bool
     reading: bool
     draining: bool
+    why_draining: str
+    gave_up: bool
     paused: bool
     in_flight: int
     deliveries: int

@@ -20,11 +20,13 @@ ROOT = Path(streamworker.__file__).parent
 
 FLOORS: list[set[str]] = [
     {"errors", "delivery", "version"},
+    {"addresses"},
     {"policies", "codecs", "settings", "streams", "embedded"},
     {"handlers", "publisher", "admin"},
     {"registration"},
     {"app", "observe"},
     {"worker", PACKAGE},
+    {"supervisor"},
     {"demo"},
     {"cli"},
     {"__main__"},
@@ -33,7 +35,10 @@ FLOORS: list[set[str]] = [
 
 SPEAKS_REDIS = "streamworker.streams"
 
-PURE_ROOMS = ("delivery", "errors", "policies", "codecs", "streams.keys", "worker.lanes", "worker.pools", "worker.exits")
+PURE_ROOMS = (
+    "delivery", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes", "worker.pools", "worker.exits",
+    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
+)  # fmt: skip
 IMPURE_MODULES = {
     "asyncio", "concurrent", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random", "secrets", "select", "selectors",
     "shutil", "signal", "socket", "ssl", "structlog", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid", "redis",

@@ -20,18 +20,21 @@ ROOT = Path(__file__).parents[2]
 class Fleet:
     """Starts workers and reads what they noted. Whatever still runs at the end is killed."""
 
-    def __init__(self, url: str, folder: Path, lease_ms: int = 1000) -> None:
+    def __init__(self, url: str, folder: Path, lease_ms: int = 1000, **environment: str) -> None:
         self.url = url
         self.folder = folder
         self.workers: list[subprocess.Popen[bytes]] = []
-        self._environment = os.environ | {"LEDGER": str(folder), "LEASE_MS": str(lease_ms), "PYTHONPATH": str(ROOT)}
+        self._environment = os.environ | {"LEDGER": str(folder), "LEASE_MS": str(lease_ms), "PYTHONPATH": str(ROOT), **environment}
 
     def start(self, *options: str, app: str = "tests.scenarios.apps:app", ready: bool = True) -> subprocess.Popen[bytes]:
         """Start a worker; unless told otherwise, wait until it says that it reads."""
         log = self.folder / f"worker-{len(self.workers)}.log"
         command = [sys.executable, "-m", "streamworker", "run", app, "--redis-url", self.url, "--log-format", "json", *options]
         with log.open("wb") as output:
-            worker = subprocess.Popen(command, stderr=output, env=self._environment, cwd=ROOT)
+            # In a process group of its own, as a terminal or an init system starts it.
+            worker = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stderr=output, env=self._environment, cwd=ROOT, start_new_session=True
+            )
         self.workers.append(worker)
         if ready:
             wait_until(lambda: worker.poll() is not None or self.has_logged(worker, "worker.ready"), within=20)
@@ -41,6 +44,17 @@ class Fleet:
         """What a worker has logged, line by line."""
         text = (self.folder / f"worker-{self.workers.index(worker)}.log").read_text()
         return [json.loads(line) for line in text.splitlines() if line.startswith("{") and line.endswith("}")]
+
+    def logged(self, worker: subprocess.Popen[bytes], event: str) -> list[dict[str, Any]]:
+        """The lines of one event."""
+        return [line for line in self.log_of(worker) if line["event"] == event]
+
+    def until_logged(
+        self, worker: subprocess.Popen[bytes], event: str, count: int = 1, within: float = 20.0
+    ) -> list[dict[str, Any]]:
+        """Wait until it has logged this event so often; answers the lines."""
+        wait_until(lambda: len(self.logged(worker, event)) >= count, within)
+        return self.logged(worker, event)
 
     def has_logged(self, worker: subprocess.Popen[bytes], event: str) -> bool:
         return any(line["event"] == event for line in self.log_of(worker))

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from streamworker.app import StreamWorker
 from streamworker.errors import SetupError
-from streamworker.settings import DEFAULT_REDIS_URL, Settings, format_duration, from_environment, parse_duration
+from streamworker.settings import (
+    DEFAULT_REDIS_URL,
+    Settings,
+    format_duration,
+    from_environment,
+    parse_duration,
+    parse_size,
+    workers_wanted,
+)
 
 Values: TypeAlias = dict[str, Any]
 
@@ -85,6 +93,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
     settings = _load(
         {
             "STREAMWORKER_REDIS_URL": "redis://elsewhere",
+            "STREAMWORKER_WORKERS": "2",
             "STREAMWORKER_CONCURRENCY": "3",
             "STREAMWORKER_IN_FLIGHT_BYTES": "1000000",
             "STREAMWORKER_HANDLERS": "charge, refund,",
@@ -94,6 +103,9 @@ def test_every_setting_can_come_from_the_environment() -> None:
             "STREAMWORKER_GRACE": "1m",
             "STREAMWORKER_MAX_DELIVERIES": "7",
             "STREAMWORKER_MAX_RUNTIME": "1h",
+            "STREAMWORKER_MAX_MEMORY": "512MB",
+            "STREAMWORKER_HEALTH_ADDR": "0.0.0.0:81",
+            "STREAMWORKER_LIVENESS_LIMIT": "10s",
             "STREAMWORKER_LOG_LEVEL": "debug",
             "STREAMWORKER_LOG_FORMAT": "json",
             "STREAMWORKER_LOOP": "asyncio",
@@ -102,6 +114,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
     )
 
     assert {
+        "workers": 2,
         "concurrency": 3,
         "in_flight_bytes": 1_000_000,
         "handlers": ("charge", "refund"),
@@ -111,6 +124,9 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "grace": timedelta(minutes=1),
         "max_deliveries": 7,
         "max_runtime": timedelta(hours=1),
+        "max_memory": 512_000_000,
+        "health_addr": "0.0.0.0:81",
+        "liveness_limit": timedelta(seconds=10),
         "log_level": "debug",
         "log_format": "json",
         "loop": "asyncio",
@@ -289,3 +305,44 @@ def test_any_text_is_a_duration_or_refused(text: str) -> None:
 def test_durations_are_written_in_their_largest_units(milliseconds: int, expected: str) -> None:
     """Without parts that are nothing."""
     assert expected == format_duration(timedelta(milliseconds=milliseconds))
+
+
+# ---- sizes, and what a program cannot say ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512MB", 512_000_000), ("512MiB", 512 * 2**20), ("512Mi", 512 * 2**20), ("1.5g", 1_500_000_000), (" 64kb ", 64_000)],
+)
+def test_a_size_is_read_as_people_write_it(text: str, size: int) -> None:
+    """Decimal units, and binary ones as Kubernetes writes them."""
+    assert size == parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["512", "MB", "-1MB", "1 000MB", "1PB", ""])
+def test_a_size_without_unit_is_refused(text: str) -> None:
+    """A bare number could be anything."""
+    with pytest.raises(SetupError, match="512MB"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(("name", "value"), [("workers", 2), ("health_addr", "off"), ("liveness_limit", timedelta(seconds=1))])
+def test_a_program_cannot_say_what_is_needed_before_it_is_imported(name: str, value: Any) -> None:
+    """It would be ignored; the sentence names what is heeded."""
+    with pytest.raises(SetupError, match=f"STREAMWORKER_{name.upper()}"):
+        StreamWorker(settings=Settings(**{name: value}))
+
+
+def test_the_number_of_workers_is_known_without_the_program() -> None:
+    """Where nobody names one it is 1, whatever else is wrong: the program may mend that."""
+    assert 1 == workers_wanted({"STREAMWORKER_GRACE": "wrong"}, {"workers": None})
+    assert 3 == workers_wanted({"STREAMWORKER_WORKERS": "3"}, {"workers": None})
+    assert 2 == workers_wanted({"STREAMWORKER_WORKERS": "3"}, {"workers": 2})
+    with pytest.raises(SetupError, match="--workers"):
+        workers_wanted({}, {"workers": 0})
+
+
+def test_a_wrong_health_address_names_its_source() -> None:
+    """And what would be right."""
+    with pytest.raises(SetupError, match=r"option --health-addr: '8080' is not an address.*, or auto, or off"):
+        _load(flags={"health_addr": "8080"})
