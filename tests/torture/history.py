@@ -193,6 +193,8 @@ class Rules:
     """The share of a lease for which a worker holds its sweeps after its start and after troubles."""
     recovery: float = 8.0
     """How soon after a trouble's end something is handled again: a pause between two tries is up to five seconds."""
+    connections: int = 3
+    """What a worker of one group may have: one for commands, one to read, one to renew leases."""
     exit_codes: frozenset[int] = frozenset({0})
     """What a worker may exit with that was told to drain."""
     crash_codes: frozenset[int] = frozenset()

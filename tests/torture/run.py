@@ -103,7 +103,7 @@ def _carry_out(order: Order, folder: Path, canary: Canary) -> tuple[History, int
         before = _warm_up(scene)
         _torture(scene, order)
         drained = _drain(scene)
-        after = _settled_footprints(scene, before)
+        after = _settled_footprints(scene)
         fleet.retire_all()
         rules = Rules(**{"lease": LEASE, "events": fault.events, "slack": canary.latest(began), **fault.rules})
         return _history(scene, before, after, drained), scene.fired, rules
@@ -147,9 +147,9 @@ def _drain(scene: Scene) -> str:
     return scene.what_is_left()
 
 
-def _settled_footprints(scene: Scene, before: tuple[Footprint, ...]) -> tuple[Footprint, ...]:
+def _settled_footprints(scene: Scene) -> tuple[Footprint, ...]:
     """What is open in the end; a connection that is being closed gets a moment for it."""
-    most = max((one.connections for one in before), default=0)
+    most = Rules().connections
     deadline = time.monotonic() + 5
     while True:
         now = scene.footprints()
