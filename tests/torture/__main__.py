@@ -74,7 +74,7 @@ def _orders(asked: argparse.Namespace) -> list[Order]:
             # A short run has each fault once, on the servers in turn; a long one has each on all.
             chosen = programs if not asked.short else [programs[position % len(programs)]]
             for name, binary in chosen:
-                orders.append(Order(fault, name, binary, asked.entries, asked.seed + number, keep=asked.keep))  # noqa: PERF401
+                orders.append(Order(fault, name, binary, asked.entries, asked.seed + number, keep=asked.keep))
     return orders
 
 

@@ -85,9 +85,7 @@ def noted(work: Work, ctx: Context) -> Iterator[None]:
 app = StreamWorker(
     group="billing",
     lease=timedelta(milliseconds=int(os.environ.get("TORTURE_LEASE_MS", "1000"))),
-    retry=RetryPolicy(
-        max_attempts=NEW_ATTEMPTS if IS_NEW else OLD_ATTEMPTS, backoff=Backoff.constant(timedelta(milliseconds=100))
-    ),
+    retry=RetryPolicy(max_attempts=NEW_ATTEMPTS if IS_NEW else OLD_ATTEMPTS, backoff=Backoff.constant(timedelta(milliseconds=100))),
 )
 
 

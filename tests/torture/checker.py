@@ -184,7 +184,13 @@ def a_live_worker_keeps_its_lease(history: History, rules: Rules) -> Iterator[Vi
             yield Violation("I3", f"a worker that nothing had disturbed gave up entry {run.number}: {_told([run])}")
         for one in history.disturbances:
             noticed = one.begin + rules.lease / 2 + rules.settle + rules.slack
-            if one.takes == run.id and one.concerns(run) and run.started <= one.begin and run.until > noticed and not _died(run, history):
+            if (
+                one.takes == run.id
+                and one.concerns(run)
+                and run.started <= one.begin
+                and run.until > noticed
+                and not _died(run, history)
+            ):
                 yield Violation("I3", f"entry {run.number} was taken over {one.begin:.3f}, and ran on: {_told([run])}")
 
 
@@ -217,7 +223,9 @@ def attempts_are_counted(history: History, rules: Rules) -> Iterator[Violation]:
     plans = history.plans()
     for number, runs in history.runs_of().items():
         plan = plans.get(number, Plan())
-        failed = {run.attempt for run in runs if run.end == "failed" or (run.end == "cancelled" and plan.kind in CANCELLED_BY_ITS_TIMEOUT)}
+        failed = {
+            run.attempt for run in runs if run.end == "failed" or (run.end == "cancelled" and plan.kind in CANCELLED_BY_ITS_TIMEOUT)
+        }
         for run in runs:
             if run.attempt > most:
                 yield Violation("I5", f"entry {number} was given attempt {run.attempt}, the limit is {most}")

@@ -46,7 +46,11 @@ class Worker:
         command = [sys.executable, "-m", "streamworker", "run", APP, "--redis-url", recipe.url, "--log-format", "json"]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [*command, *recipe.options], stdout=output, stderr=output, env={**environment, **recipe.environment}, cwd=recipe.package_root
+                [*command, *recipe.options],
+                stdout=output,
+                stderr=output,
+                env={**environment, **recipe.environment},
+                cwd=recipe.package_root,
             )
         self.pid = self._process.pid
 
@@ -101,12 +105,13 @@ class Fleet:
         self._over = threading.Event()
         self._keeper = threading.Thread(target=self._keep_up, name="torture-fleet", daemon=True)
 
-    def start(self, recipe: Recipe, *, ready: bool = True, within: float = 30.0) -> Worker:
-        """Start a worker, and wait until it reads."""
+    def start(self, recipe: Recipe, *, ready: bool = True, kept_up: bool = True, within: float = 30.0) -> Worker:
+        """Start a worker, and wait until it reads. One that is not `kept_up` is not followed by another."""
         with self._lock:
             worker = Worker(recipe, self._folder / f"worker-{len(self.workers)}.log", self._environment)
             self.workers.append(worker)
-            self.alive.append(worker)
+            if kept_up:
+                self.alive.append(worker)
         deadline = time.monotonic() + within
         while ready and not worker.is_ready():
             if time.monotonic() > deadline or not worker.is_alive():

@@ -124,4 +124,3 @@ class Loader:
             due = max(due + pause, time.monotonic() - 1)  # a second's arrears are made up for, no more
             self._stopping.wait(max(0.02 if entry.answer != "acked" else 0.0, due - time.monotonic()))
         self.finished.set()
-

@@ -8,7 +8,18 @@ from dataclasses import asdict
 
 from tests.torture.run import Result
 
-HEAD = ("fault", "runs", "entries", "injected", "lost", "forgotten by the server", "duplicates", "causes", "slowest redelivery", "slowest recovery")
+HEAD = (
+    "fault",
+    "runs",
+    "entries",
+    "injected",
+    "lost",
+    "forgotten by the server",
+    "duplicates",
+    "causes",
+    "slowest redelivery",
+    "slowest recovery",
+)
 
 
 def one_line(result: Result) -> str:
@@ -29,7 +40,10 @@ def table(results: Sequence[Result]) -> str:
     """Aligned with spaces."""
     lines = [HEAD, *rows(results)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
-    return "\n".join("  ".join(_placed(cell, width, number) for number, (cell, width) in enumerate(zip(line, widths, strict=True))) for line in lines)
+    return "\n".join(
+        "  ".join(_placed(cell, width, number) for number, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    )
 
 
 def markdown(results: Sequence[Result]) -> str:

@@ -68,7 +68,9 @@ class Scene:
     # ---- what is recorded ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def hit(self, kind: str, *, workers: Sequence[Worker] | None = None, fires: int = 1, heals: bool = True, **facts: Any) -> Iterator[None]:
+    def hit(
+        self, kind: str, *, workers: Sequence[Worker] | None = None, fires: int = 1, heals: bool = True, **facts: Any
+    ) -> Iterator[None]:
         """What is done inside the block is a disturbance, of these workers or of all."""
         begin = time.monotonic()
         pids = None if workers is None else frozenset(worker.pid for worker in workers)

@@ -72,10 +72,10 @@ BUGS = (
     Bug(
         "an entry is acknowledged before its handler runs",
         "worker/consumer.py",
-        "        outcome = await self._outcome(delivery, handler, foregone)\n",
+        "        outcome = await self._outcome(trip)\n",
         "        from streamworker.streams import settling\n"
-        "        await settling.ack(self._link, delivery.group, [delivery.lease])\n"
-        "        outcome = await self._outcome(delivery, handler, foregone)\n",
+        "        await settling.ack(self._link, trip.delivery.group, [trip.delivery.lease])\n"
+        "        outcome = await self._outcome(trip)\n",
         "kill -9 of workers",
     ),
 )

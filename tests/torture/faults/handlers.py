@@ -33,7 +33,9 @@ def poison(scene: Scene) -> None:
 
 
 FAULTS = (
-    Fault("handlers that hang", in_the_load("hang"), mix={"ok": 60, "hang": 6, "hang-always": 3}, events=one_of("delivery.retrying")),
+    Fault(
+        "handlers that hang", in_the_load("hang"), mix={"ok": 60, "hang": 6, "hang-always": 3}, events=one_of("delivery.retrying")
+    ),
     Fault("handlers that block the loop", in_the_load("block"), mix={**PLAIN, "block": 2.5}, seconds=5.0),
     Fault(
         "handlers that raise anything",

@@ -31,5 +31,12 @@ def any_of_them(scene: Scene) -> None:
 
 
 FAULTS = (
-    Fault("mixed", again_and_again(any_of_them, 0.4, least=8), durable=True, proxied="all", seconds=6.0, events=one_of("entries.reclaimed")),
+    Fault(
+        "mixed",
+        again_and_again(any_of_them, 0.4, least=8),
+        durable=True,
+        proxied="all",
+        seconds=6.0,
+        events=one_of("entries.reclaimed"),
+    ),
 )

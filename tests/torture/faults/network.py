@@ -13,6 +13,7 @@ from tests.torture.proxy import Call, Cut, Shape, Stall, every
 from tests.torture.scene import Scene
 
 LONG_ONES = {**PLAIN, "long": 20.0}
+READ_REPLY_SECONDS = 30.0
 
 
 def behind(scene: Scene) -> list[Worker]:
@@ -57,7 +58,11 @@ def half_open_for_ever(scene: Scene) -> None:
     with scene.hit("half-open", fires=0, heals=False):
         scene.fired += int(scene.the_proxy.stall(Stall()) > 0)
         started = {run.started for run in scene.fleet.runs()}
-        until(lambda: any(run.started > begin + 0.5 for run in scene.fleet.runs() if run.started not in started), 40, "the worker goes on")
+        until(
+            lambda: any(run.started > begin + 0.5 for run in scene.fleet.runs() if run.started not in started),
+            40,
+            "the worker goes on",
+        )
         scene.healed.append(begin + 0.5)
     scene.loader.finished.wait()
     scene.the_proxy.cut("rst")
@@ -124,7 +129,15 @@ FAULTS = (
     Fault("delays", again_and_again(delay, 0.3), mix=LONG_ONES, proxied="one", events=one_of("leases.failing", "lease.lost")),
     Fault("cuts", again_and_again(cut, 0.3, least=6), proxied="all", events=one_of("reading.failing")),
     Fault("partition of one worker", again_and_again(partition, 0.4), mix=LONG_ONES, proxied="one", events=one_of("lease.lost")),
-    Fault("half-open for ever", half_open_for_ever, workers=1, proxied="all", events=one_of("reading.failing")),
+    # A reply that carries entries may take 30 s, because they may be large; a connection that falls silent then is noticed as late.
+    Fault(
+        "half-open for ever",
+        half_open_for_ever,
+        workers=1,
+        proxied="all",
+        events=one_of("reading.failing"),
+        rules={"recovery": READ_REPLY_SECONDS + 3},
+    ),
     lost_replies("fill"),
     lost_replies("XREADGROUP BLOCK", step=2, seconds=6.0, mix={"ok": 1.0}),
     lost_replies("XACK"),
@@ -136,7 +149,7 @@ FAULTS = (
         "settle_release", beside=retire, apart=0.2, step=2,
         mix=LONG_ONES, options=("--grace", "200ms"), rules={"exit_codes": frozenset({0, 4})},
     ),
-    lost_replies("reclaim", beside=kill, apart=0.8, mix=LONG_ONES, workers=3),
+    lost_replies("reclaim", beside=kill, apart=1.8, step=2, seconds=6.0, workers=3),
     lost_replies("reconcile", beside=cut_all, apart=0.3, step=2),
     lost_replies("renew", mix=LONG_ONES),
     lost_replies("promote", mix=FAILING),

@@ -92,9 +92,9 @@ def fill_the_memory(scene: Scene) -> None:
 def withdraw_rights(scene: Scene) -> None:
     """The workers' user may do nothing, then all again."""
     with scene.hit("rights withdrawn"):
-        scene.admin.acl_setuser(USER, categories=["-@all"])
+        scene.admin.execute_command("ACL", "SETUSER", USER, "-@all")
         scene.pause(scene.lease * scene.random.uniform(0.8, 1.5))
-        scene.admin.acl_setuser(USER, categories=["+@all"])
+        scene.admin.execute_command("ACL", "SETUSER", USER, "+@all")
 
 
 def switch_the_user_off(scene: Scene) -> None:
@@ -132,7 +132,12 @@ def of_wrong_type(key: str) -> Strike:
 
 
 FAULTS = (
-    Fault("kill -9 of the server with AOF", again_and_again(kill_the_server, 0.6, least=3), durable=True, events=one_of("reading.failing")),
+    Fault(
+        "kill -9 of the server with AOF",
+        again_and_again(kill_the_server, 0.6, least=3),
+        durable=True,
+        events=one_of("reading.failing"),
+    ),
     Fault("server restarted empty", again_and_again(restart_empty, 0.8), events=one_of("group.made_again")),
     Fault("FLUSHALL", again_and_again(flush_all, 0.7, least=3), events=one_of("group.made_again")),
     Fault("DEL of the stream", again_and_again(delete_the_stream, 0.7, least=3), events=one_of("group.made_again")),
@@ -147,8 +152,18 @@ FAULTS = (
         mix=FAILING,
         events=one_of("retry.failing", "dead_letter.failing", "commit.failing", "promoting.failing"),
     ),
-    Fault("wrong type: due", again_and_again(of_wrong_type(DUE), 0.4), mix=FAILING, events=one_of("promoting.failing", "retry.failing")),
-    Fault("wrong type: parked", again_and_again(of_wrong_type(PARKED), 0.4), mix=FAILING, events=one_of("promoting.failing", "retry.failing")),
+    Fault(
+        "wrong type: due",
+        again_and_again(of_wrong_type(DUE), 0.4),
+        mix=FAILING,
+        events=one_of("promoting.failing", "retry.failing"),
+    ),
+    Fault(
+        "wrong type: parked",
+        again_and_again(of_wrong_type(PARKED), 0.4),
+        mix=FAILING,
+        events=one_of("promoting.failing", "retry.failing"),
+    ),
     Fault("wrong type: retry", again_and_again(of_wrong_type(RETRY), 0.4), mix=FAILING, events=one_of("stream.failing")),
     Fault("wrong type: dlq", again_and_again(of_wrong_type(DEAD), 0.4), mix=FAILING, events=one_of("dead_letter.failing")),
     Fault("rights withdrawn", again_and_again(withdraw_rights, 0.5), events=one_of("reading.failing", "stream.failing")),
