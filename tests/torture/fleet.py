@@ -64,6 +64,13 @@ class Worker:
         """Whether it says that it reads."""
         return b'"worker.ready"' in self.log.read_bytes()
 
+    def consumer(self) -> str | None:
+        """Its name, as it says when it is ready."""
+        for line in self.log.read_bytes().splitlines():
+            if b'"worker.ready"' in line:
+                return str(json.loads(line)["consumer"])
+        return None
+
     def is_alive(self) -> bool:
         """Whether it runs; notes its end when it does not."""
         if self._process.poll() is None:
