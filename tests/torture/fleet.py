@@ -43,13 +43,15 @@ class Worker:
         self.ended: float | None = None
         self.ordered: str | None = None
         self.ordered_at: float | None = None
-        command = [sys.executable, "-m", "streamworker", "run", APP, "--redis-url", recipe.url, "--log-format", "json"]
+        command = [sys.executable, "-m", "streamworker", "run", APP, "--log-format", "json"]
+        # Not among the arguments, where everybody on the machine can read the password.
+        environment = {**environment, "STREAMWORKER_REDIS_URL": recipe.url, **recipe.environment}
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*command, *recipe.options],
                 stdout=output,
                 stderr=output,
-                env={**environment, **recipe.environment},
+                env=environment,
                 cwd=recipe.package_root,
             )
         self.pid = self._process.pid
@@ -105,7 +107,6 @@ class Fleet:
             "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._environment.pop("STREAMWORKER_REDIS_URL", None)
         self.workers: list[Worker] = []
         self.alive: list[Worker] = []
         self._lock = threading.RLock()

@@ -86,7 +86,7 @@ def take_the_name(scene: Scene) -> None:
 
 
 def drain_while_nothing_can_be_given_back(scene: Scene) -> None:
-    """TERM with a short grace while the user may not XADD: what is interrupted cannot be released, and stays pending under a name that goes."""
+    """TERM with a short grace while XADD is forbidden: what is interrupted cannot be released, and stays pending under a name that goes."""
     for _ in scene.while_loaded(0.5):
         scene.until_busy()
         leaving = scene.fleet.any_ready(scene.random)
@@ -121,7 +121,7 @@ FAULTS = (
     Fault(
         "TERM while nothing can be given back",
         drain_while_nothing_can_be_given_back,
-        mix=LONG_ONES,
+        mix={**PLAIN, "long": 12.0},
         options=("--grace", "200ms"),
         rules={"exit_codes": frozenset({0, 4})},
         events=one_of("release.failing"),
