@@ -43,13 +43,13 @@ class Worker:
         self.ended: float | None = None
         self.ordered: str | None = None
         self.ordered_at: float | None = None
-        command = [sys.executable, "-m", "streamworker", "run", APP, "--redis-url", recipe.url, "--log-format", "json"]
+        command = [sys.executable, "-m", "streamworker", "run", APP, "--log-format", "json"]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*command, *recipe.options],
                 stdout=output,
                 stderr=output,
-                env={**environment, **recipe.environment},
+                env={**environment, "STREAMWORKER_REDIS_URL": recipe.url, **recipe.environment},
                 cwd=recipe.package_root,
             )
         self.pid = self._process.pid

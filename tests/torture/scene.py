@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -118,8 +119,9 @@ class Scene:
         connections: dict[int, int] = {}
         for client in self.admin.client_list():
             name = str(client.get("name", ""))
-            if name.startswith("streamworker:"):
-                pid = int(name.rsplit("-", 2)[1])
+            made_up = re.fullmatch(r"streamworker:.*-(\d+)-[0-9a-f]+", name)
+            if made_up is not None:
+                pid = int(made_up[1])
                 connections[pid] = connections.get(pid, 0) + 1
         found = [(worker.footprint(), worker.pid) for worker in self.fleet.ready_ones()]
         workers = [Footprint(**{**one.__dict__, "connections": connections.get(pid, 0)}) for one, pid in found if one is not None]
