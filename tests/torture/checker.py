@@ -147,8 +147,6 @@ def nothing_runs_twice_at_once(history: History, rules: Rules) -> Iterator[Viola
     A worker that is not frozen knows when its lease ends and has stopped its handler by then, so it may never overlap. A frozen one may,
     once the lease that it had when it froze is over.
     """
-    if rules.overlaps:
-        return
     for number, runs in history.runs_of().items():
         for position, run in enumerate(runs):
             for other in runs[position + 1 :]:
@@ -173,13 +171,16 @@ def _life_end(run: Run, history: History) -> float:
 
 
 def a_live_worker_keeps_its_lease(history: History, rules: Rules) -> Iterator[Violation]:
-    """I3: a handler is cancelled only by its timeout, a drain, or after a disturbance; and it does not outlive the loss of its lease."""
+    """I3: a handler is cancelled only by its timeout, a drain, after a disturbance, or because an earlier run's late acknowledgement has
+    come through; and it does not outlive the loss of its lease.
+    """
     plans = history.plans()
     drained = {life.pid: life.ordered_at for life in history.lives if life.ordered == "term" and life.ordered_at is not None}
     for run in history.runs:
         plan = plans.get(run.number, Plan())
         by_drain = run.pid in drained and run.until >= drained[run.pid]
-        expected = plan.kind in CANCELLED_BY_ITS_TIMEOUT or by_drain or rules.overlaps
+        was_done = any(other.number == run.number and other.end == DONE and other.until < run.started for other in history.runs)
+        expected = plan.kind in CANCELLED_BY_ITS_TIMEOUT or by_drain or was_done
         if run.end == "cancelled" and not expected and not causes(run, history, rules):
             yield Violation("I3", f"a worker that nothing had disturbed gave up entry {run.number}: {_told([run])}")
         for one in history.disturbances:
