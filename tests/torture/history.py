@@ -73,7 +73,7 @@ class Run:
 class Life:
     """A worker process. `ordered` is the signal that it was sent, and when; without one it was not meant to end.
 
-    `ready` is when it said so in its log. `code` is what it exited with, as subprocess has it (a signal is negative).
+    `ready` says whether it ever read. `code` is what it exited with, as subprocess has it (a signal is negative).
     """
 
     pid: int
@@ -82,6 +82,7 @@ class Life:
     code: int | None = None
     ordered: str | None = None
     ordered_at: float | None = None
+    ready: bool = True
 
 
 @dataclass(frozen=True)
