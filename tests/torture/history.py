@@ -192,6 +192,8 @@ class Rules:
     settle: float = 0.5
     hold: float = 2 / 3
     """The share of a lease for which a worker holds its sweeps after its start and after troubles."""
+    restart: float = 0.0
+    """How long a new worker may take to be there, where so many die at once that entries wait for one."""
     recovery: float = 8.0
     """How soon after a trouble's end something is handled again: a pause between two tries is up to five seconds."""
     connections: int = 3
