@@ -7,7 +7,7 @@ disturbance on record may be the cause, and the number of such causes is counted
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.torture.history import DONE, Disturbance, History, Life, Plan, Rules, Run
@@ -147,8 +147,6 @@ def nothing_runs_twice_at_once(history: History, rules: Rules) -> Iterator[Viola
     A worker that is not frozen knows when its lease ends and has stopped its handler by then, so it may never overlap. A frozen one may,
     once the lease that it had when it froze is over.
     """
-    if rules.overlaps:
-        return
     for number, runs in history.runs_of().items():
         for position, run in enumerate(runs):
             for other in runs[position + 1 :]:
@@ -173,14 +171,12 @@ def _life_end(run: Run, history: History) -> float:
 
 
 def a_live_worker_keeps_its_lease(history: History, rules: Rules) -> Iterator[Violation]:
-    """I3: a handler is cancelled only by its timeout, a drain, or after a disturbance; and it does not outlive the loss of its lease."""
-    plans = history.plans()
+    """I3: a handler is cancelled only by its timeout, a drain, after a disturbance, or because an earlier run's late acknowledgement has
+    come through; and it does not outlive the loss of its lease.
+    """
     drained = {life.pid: life.ordered_at for life in history.lives if life.ordered == "term" and life.ordered_at is not None}
     for run in history.runs:
-        plan = plans.get(run.number, Plan())
-        by_drain = run.pid in drained and run.until >= drained[run.pid]
-        expected = plan.kind in CANCELLED_BY_ITS_TIMEOUT or by_drain or rules.overlaps
-        if run.end == "cancelled" and not expected and not causes(run, history, rules):
+        if run.end == "cancelled" and not _has_a_reason(run, drained, history, rules):
             yield Violation("I3", f"a worker that nothing had disturbed gave up entry {run.number}: {_told([run])}")
         for one in history.disturbances:
             noticed = one.begin + rules.lease / 2 + rules.settle + rules.slack
@@ -192,6 +188,15 @@ def a_live_worker_keeps_its_lease(history: History, rules: Rules) -> Iterator[Vi
                 and not _died(run, history)
             ):
                 yield Violation("I3", f"entry {run.number} was taken over {one.begin:.3f}, and ran on: {_told([run])}")
+
+
+def _has_a_reason(run: Run, drained: Mapping[int, float], history: History, rules: Rules) -> bool:
+    """Why a handler may be cancelled."""
+    plan = history.plans().get(run.number, Plan())
+    if plan.kind in CANCELLED_BY_ITS_TIMEOUT or (run.pid in drained and run.until >= drained[run.pid]):
+        return True
+    was_done = any(other.number == run.number and other.end == DONE and other.until < run.until for other in history.runs)
+    return was_done or bool(causes(run, history, rules))
 
 
 def _died(run: Run, history: History) -> bool:

@@ -44,12 +44,14 @@ class Worker:
         self.ordered: str | None = None
         self.ordered_at: float | None = None
         command = [sys.executable, "-m", "streamworker", "run", APP, "--log-format", "json"]
+        # Not among the arguments, where everybody on the machine can read the password.
+        environment = {**environment, "STREAMWORKER_REDIS_URL": recipe.url, **recipe.environment}
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*command, *recipe.options],
                 stdout=output,
                 stderr=output,
-                env={**environment, "STREAMWORKER_REDIS_URL": recipe.url, **recipe.environment},
+                env=environment,
                 cwd=recipe.package_root,
             )
         self.pid = self._process.pid
@@ -63,6 +65,13 @@ class Worker:
     def is_ready(self) -> bool:
         """Whether it says that it reads."""
         return b'"worker.ready"' in self.log.read_bytes()
+
+    def consumer(self) -> str | None:
+        """Its name, as it says when it is ready."""
+        for line in self.log.read_bytes().splitlines():
+            if b'"worker.ready"' in line:
+                return str(json.loads(line)["consumer"])
+        return None
 
     def is_alive(self) -> bool:
         """Whether it runs; notes its end when it does not."""
@@ -98,7 +107,6 @@ class Fleet:
             "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._environment.pop("STREAMWORKER_REDIS_URL", None)
         self.workers: list[Worker] = []
         self.alive: list[Worker] = []
         self._lock = threading.RLock()

@@ -201,8 +201,6 @@ class Rules:
     """What a worker may die of without having been told to."""
     events: tuple[frozenset[str], ...] = field(default_factory=tuple)
     """Of each of these sets, one event must be in the logs."""
-    overlaps: bool = False
-    """Whether entries may overlap and be cancelled at any time: consumer names are shared, so no fence can hold."""
 
 
 def _drained(life: Life) -> bool:

@@ -28,6 +28,7 @@ PER_SECOND = 120
 WARM_UP = (Plan("ok", 0.01),) * 20 + (Plan("thread", 0.01),) * 20
 TAIL = (Plan("ok"),) * 20
 DRAIN_WITHIN = 60.0
+SENTENCE = "Error: "
 STRAY_EVENTS = frozenset({"delivery.unsettled", "delivery.cancelled", "worker.ended_hard"})
 
 
@@ -198,8 +199,8 @@ def read_log(fleet: Fleet) -> tuple[frozenset[str], tuple[str, ...], tuple[str, 
         for line in text.splitlines(keepends=True):
             if SECRET in line or PAYLOAD in line:
                 leaks.append(re.sub(r"\s+", " ", line)[:300])
-            if not line.endswith("\n"):
-                continue  # it was killed in the middle of it
+            if not line.endswith("\n") or line.startswith(SENTENCE):
+                continue  # it was killed in the middle of it; or it is why a worker did not start, which its exit code tells
             try:
                 event = json.loads(line)["event"]
             except (ValueError, KeyError, TypeError):

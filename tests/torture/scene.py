@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -116,15 +116,9 @@ class Scene:
 
     def footprints(self) -> tuple[Footprint, ...]:
         """What workers and group have open now."""
-        connections: dict[int, int] = {}
-        for client in self.admin.client_list():
-            name = str(client.get("name", ""))
-            made_up = re.fullmatch(r"streamworker:.*-(\d+)-[0-9a-f]+", name)
-            if made_up is not None:
-                pid = int(made_up[1])
-                connections[pid] = connections.get(pid, 0) + 1
-        found = [(worker.footprint(), worker.pid) for worker in self.fleet.ready_ones()]
-        workers = [Footprint(**{**one.__dict__, "connections": connections.get(pid, 0)}) for one, pid in found if one is not None]
+        names = Counter(str(client.get("name", "")) for client in self.admin.client_list())
+        found = [(worker.footprint(), names[f"streamworker:{worker.consumer()}"]) for worker in self.fleet.ready_ones()]
+        workers = [Footprint(**{**one.__dict__, "connections": connections}) for one, connections in found if one is not None]
         return (*workers, Footprint("the group", consumers=len(self.admin.xinfo_consumers(STREAM, GROUP))))
 
     def dead_letters(self) -> list[dict[str, str]]:

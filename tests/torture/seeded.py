@@ -23,60 +23,90 @@ TRIES = 3
 
 
 @dataclass(frozen=True)
-class Bug:
-    """What to replace in which file of the package, and the fault under which it must be caught."""
+class Edit:
+    """What to replace in which file of the package."""
 
-    name: str
     file: str
     old: str
     new: str
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug by what it does, the fault under which it must be caught, by which invariants, and the edits that make it."""
+
+    name: str
     fault: str
+    breaks: frozenset[str]
+    """The invariants by which it shows; others may be broken by chance, and prove nothing."""
+    edits: tuple[Edit, ...]
 
 
 BUGS = (
     Bug(
         "a renewal without the fence takes entries back from their new owner",
-        "streams/scripts/renew.lua",
-        "if pending[1] and pending[1][2] == consumer and pending[1][4] == tonumber(ARGV[position + 1]) then",
-        "if pending[1] then",
         "entries taken over",
+        frozenset({"I3"}),
+        (
+            Edit(
+                "streams/scripts/renew.lua",
+                "if pending[1] and pending[1][2] == consumer and pending[1][4] == tonumber(ARGV[position + 1]) then",
+                "if pending[1] then",
+            ),
+        ),
     ),
     Bug(
         "the entry is acknowledged before its dead letter is written",
-        "streams/scripts/settle_dead_letter.lua",
-        "local command = { 'XADD', KEYS[2] }",
-        "acknowledge()\nlocal command = { 'XADD', KEYS[2] }",
         "wrong type: dlq",
+        frozenset({"I1"}),
+        (
+            Edit(
+                "streams/scripts/settle_dead_letter.lua",
+                "local command = { 'XADD', KEYS[2] }",
+                "acknowledge()\nlocal command = { 'XADD', KEYS[2] }",
+            ),
+        ),
     ),
     Bug(
         "a consumer is deleted without a look at what it has pending",
-        "streams/scripts/forget_consumer.lua",
-        "if redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2])[1] then return 0 end",
-        "",
         "TERM while nothing can be given back",
+        frozenset({"I1"}),
+        (
+            Edit(
+                "streams/scripts/forget_consumer.lua",
+                "if redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2])[1] then return 0 end",
+                "",
+            ),
+        ),
     ),
     Bug(
-        "reconciling takes up what is in flight as well",
-        "streams/scripts/reconcile.lua",
-        "if not held[id] then",
-        "if true then",
+        "reconciling after a reconnect runs what is in flight once more",
         "CLIENT KILL in a loop",
+        frozenset({"I2", "I3", "I13"}),
+        (
+            Edit("streams/scripts/reconcile.lua", "if not held[id] then", "if true then"),
+            Edit("worker/intake.py", "        if held is not None:\n", "        if False:\n"),
+        ),
     ),
     Bug(
         "a vanished group is made again at the end of its stream",
-        "worker/bindings.py",
-        "return min(places, key=order_of)",
-        'return "$"',
         "XGROUP DESTROY",
+        frozenset({"I1"}),
+        (Edit("worker/bindings.py", "return min(places, key=order_of)", 'return "$"'),),
     ),
     Bug(
         "an entry is acknowledged before its handler runs",
-        "worker/consumer.py",
-        "        outcome = await self._outcome(trip)\n",
-        "        from streamworker.streams import settling\n"
-        "        await settling.ack(self._link, trip.delivery.group, [trip.delivery.lease])\n"
-        "        outcome = await self._outcome(trip)\n",
         "kill -9 of workers",
+        frozenset({"I1"}),
+        (
+            Edit(
+                "worker/consumer.py",
+                "        outcome = await self._outcome(trip)\n",
+                "        from streamworker.streams import settling\n"
+                "        await settling.ack(self._link, trip.delivery.group, [trip.delivery.lease])\n"
+                "        outcome = await self._outcome(trip)\n",
+            ),
+        ),
     ),
 )
 
@@ -85,11 +115,12 @@ def patched(bug: Bug, folder: Path) -> Path:
     """A copy of the package with this bug; answers the folder it lies in. Raises `LookupError` where the patch does not apply."""
     copy = folder / "streamworker"
     shutil.copytree(ROOT / "streamworker", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    file = copy / bug.file
-    text = file.read_text()
-    if text.count(bug.old) != 1:
-        raise LookupError(f"the seeded bug does not apply any more, so bring it up to date: {bug.name!r} in {bug.file}")
-    file.write_text(text.replace(bug.old, bug.new))
+    for edit in bug.edits:
+        file = copy / edit.file
+        text = file.read_text()
+        if text.count(edit.old) != 1:
+            raise LookupError(f"the seeded bug does not apply any more, so bring it up to date: {bug.name!r} in {edit.file}")
+        file.write_text(text.replace(edit.old, edit.new))
     return folder
 
 
@@ -107,13 +138,14 @@ def _is_caught(bug: Bug, programs: Mapping[str, Path], seed: int, canary: Canary
         with tempfile.TemporaryDirectory(prefix="torture-bug-") as folder:
             order = Order(faults.named(bug.fault), name, binary, ENTRIES, seed + attempt, package_root=patched(bug, Path(folder)))
             result = run(order, canary)
-        if evidence := evidence_in(result):
+        if evidence := evidence_in(result, bug):
             print(f"caught  {bug.name} ({bug.fault}, {result.seconds:.0f} s): {evidence[:200]}", flush=True)
             return True
     print(f"MISSED  {bug.name} ({bug.fault}, {TRIES} tries)", flush=True)
     return False
 
 
-def evidence_in(result: Result) -> str:
-    """The violation that gives a bug away; a harness that failed, or a fault that never fired, gives away nothing."""
-    return next((one for one in result.violations if not one.startswith(("harness", "vacuous"))), "")
+def evidence_in(result: Result, bug: Bug) -> str:
+    """The violation that gives this bug away. A run that did not drain, a broken harness, a fault that never fired give nothing away."""
+    found = (one for one in result.violations if one.partition(":")[0] in bug.breaks and "did not drain" not in one)
+    return next(found, "")

@@ -154,6 +154,13 @@ def test_an_undisturbed_worker_gives_nothing_up():
     assert set() == seen(timed_out)
 
 
+def test_a_late_acknowledgement_ends_the_run_that_came_after_it():
+    """The first run was done while the server was away; its acknowledgement came through when the entry was being run again."""
+    runs = (run(), run(pid=B, started=9.0, ended=9.4, end="cancelled"))
+
+    assert set() == seen(a_history(runs=runs, disturbances=(Disturbance("server killed", 1.05, 1.2),)))
+
+
 # ---- I4 ---------------------------------------------------------------------------------------------------------------------
 
 

@@ -19,20 +19,24 @@ def test_a_seeded_bug_still_applies_to_the_code(bug, tmp_path):
     """Its old text stands in the package exactly once, and its fault is known."""
     seeded.patched(bug, tmp_path)
 
-    assert bug.new in (tmp_path / "streamworker" / bug.file).read_text()
+    assert all(edit.new in (tmp_path / "streamworker" / edit.file).read_text() for edit in bug.edits)
     assert bug.fault == faults.named(bug.fault).name
 
 
 def test_a_seeded_bug_whose_place_is_gone_says_so(tmp_path):
     """Else it would be caught no more, and nobody would know."""
     with pytest.raises(LookupError, match="bring it up to date"):
-        seeded.patched(seeded.Bug("x", "version.py", "no such text", "", "poison"), tmp_path)
+        seeded.patched(seeded.Bug("x", "poison", frozenset(), (seeded.Edit("version.py", "no such text", ""),)), tmp_path)
 
 
-def test_a_broken_harness_is_no_evidence_of_a_bug():
-    """Only what the checker saw in a history is."""
-    assert "" == seeded.evidence_in(Result("f", "s", 1, violations=("harness: …", "vacuous: …")))
-    assert "I1: …" == seeded.evidence_in(Result("f", "s", 1, violations=("vacuous: …", "I1: …")))
+def test_only_the_invariants_of_a_bug_are_evidence_of_it():
+    """Neither a broken harness nor a late log line is."""
+    bug = seeded.Bug("x", "poison", frozenset({"I1"}), ())
+
+    assert "" == seeded.evidence_in(
+        Result("f", "s", 1, violations=("harness: …", "vacuous: …", "I12: …", "I1: the run did not drain")), bug
+    )
+    assert "I1: 3 lost" == seeded.evidence_in(Result("f", "s", 1, violations=("I12: …", "I1: 3 lost")), bug)
 
 
 def test_every_fault_has_a_name_of_its_own_that_can_be_typed():

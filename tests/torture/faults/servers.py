@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from tests.torture.faults.base import Fault, Strike, again_and_again, one_of
 from tests.torture.load import GROUP, PLAIN, STREAM
@@ -106,7 +105,7 @@ def switch_the_user_off(scene: Scene) -> None:
         scene.admin.execute_command("ACL", "SETUSER", USER, "on")
 
 
-def wrong_type(scene: Scene, key: str, meanwhile: Callable[[Scene], None] | None = None) -> None:
+def wrong_type(scene: Scene, key: str) -> None:
     """Somebody moves a key of ours away and puts a string in its place; later it is put right."""
     aside = f"{key}:aside"
     with scene.hit(f"wrong type of {key}"):
@@ -115,10 +114,7 @@ def wrong_type(scene: Scene, key: str, meanwhile: Callable[[Scene], None] | None
             if had:
                 pipe.rename(key, aside)
             pipe.set(key, "not what you expect").execute()
-        if meanwhile is None:
-            scene.pause(scene.lease * scene.random.uniform(0.8, 1.5))
-        else:
-            meanwhile(scene)
+        scene.pause(scene.lease * scene.random.uniform(0.8, 1.5))
         with scene.admin.pipeline() as pipe:
             pipe.delete(key)
             if had:
