@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -33,11 +33,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from streamworker.codecs.dead_letters import Obituary, write_dead_letter
 from streamworker.codecs.envelope import Envelope, pack, unpack
-from streamworker.delivery import Delivery, Fields, History, Lease, Outgoing, Reason
+from streamworker.delivery import Delivery, Fields, History, Outgoing, Reason
 from streamworker.errors import ServerError
 from streamworker.streams import dead_letters, groups, inspecting, publishing, reading, scripts, settling
 from streamworker.streams.connections import Endpoint
@@ -84,8 +84,15 @@ class Worker:
             self.alone = None
 
 
-workers = st.sampled_from(sorted(STAFF))
-which = st.integers(0, 5)
+GROUPS = sorted(set(STAFF.values()))
+VERDICTS = ["ack", "commit", "retry", "release", "dead letter"]
+LIFE = ["take", "renew", "run alone", "lapse", "sweep", "die", "start", "doubt", "promote", "come due", "replay"]
+ACCIDENTS = ["delete", "trim", "lose", "spoil", "mend", "forget", "flush", "sweep too late"]
+TURNS = ["publish", "take", *2 * VERDICTS, *2 * LIFE, "lapse", "sweep", "run alone", "run alone", "die", *ACCIDENTS, "mend"]
+"""What can happen; what stands here more than once happens more often."""
+LOSSES = ["due", "parked", "retry", "one of due", "one of parked"]
+SPOILABLE = ["due", "parked", "retry", "dead_letters", "invoices", "letters"]
+
 rarely = st.sampled_from([False, False, False, True])
 
 
@@ -96,7 +103,7 @@ class SettlementMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = Model(sorted(set(STAFF.values())), self.world.trimmed)
+        self.model = Model(GROUPS, self.world.trimmed)
         self.staff = {name: Worker(name, self.model.groups[group]) for name, group in STAFF.items()}
         self.notes: dict[str, str] = {}
         self.ended: set[tuple[str, str]] = set()
@@ -114,10 +121,47 @@ class SettlementMachine(RuleBasedStateMachine):
             for key in (STREAM, group.keys.retry):
                 self.world.do(groups.create(self.world.link, key, group.name, "0"))
 
-    # ---- entries come in --------------------------------------------------------------------------------------------------
+    # ---- the one rule -----------------------------------------------------------------------------------------------------
 
-    @rule(count=st.integers(1, 4))
-    def publish(self, count: int) -> None:
+    @rule(
+        what=st.sampled_from(TURNS),
+        pick=st.integers(0, 11),
+        size=st.integers(1, 4),
+        late=rarely,
+        again=rarely,
+        lost=rarely,
+        flag=st.booleans(),
+    )
+    def turn(self, what: str, pick: int, size: int, late: bool, again: bool, lost: bool, flag: bool) -> None:
+        """One rule only: Hypothesis leaves some rules out of each story, and a story without reading is none."""
+        group = self.model.groups[GROUPS[pick % len(GROUPS)]]
+        other = pick // len(GROUPS)
+        turns: dict[str, Callable[[], None]] = {
+            "publish": lambda: self._publish(size),
+            "take": lambda: self._take(pick, size, waits=flag, lost=lost),
+            "run alone": lambda: self._run_a_suspect_alone(pick, again=again),
+            "lapse": lambda: self._lapse_somewhere(pick, everything=flag),
+            "sweep": lambda: self._sweep_somewhere(pick, (1, 3, 100, 100)[size - 1], lost=lost),
+            "die": lambda: self._die_somewhere(pick, comes_back=flag),
+            "start": lambda: self._start_somewhere(pick),
+            "doubt": lambda: self._doubt_somewhere(pick),
+            "promote": lambda: self._promote(group, 1 if flag else 100, again=again),
+            "come due": lambda: self._let_come_due(group),
+            "replay": lambda: self._replay(group, other, again=again),
+            "delete": lambda: self._delete(pick),
+            "trim": lambda: self._trim_to(size + pick),
+            "lose": lambda: self._lose_key(group, LOSSES[other % len(LOSSES)]),
+            "spoil": lambda: self._spoil(group, SPOILABLE[other % len(SPOILABLE)]),
+            "mend": self._mend_all,
+            "forget": lambda: self._forget_consumer(sorted(STAFF)[pick % len(STAFF)], in_retry=flag, again=again),
+            "flush": self._flush_scripts,
+            "sweep too late": lambda: self._sweep_too_late(group),
+        }
+        turns.get(what, lambda: self._with_delivery(what, pick, late=late, again=again, flag=flag))()
+
+    # ---- who and what -----------------------------------------------------------------------------------------------------
+
+    def _publish(self, count: int) -> None:
         for _ in range(count):
             name = f"e{len(self.notes) + 1}"
             fields = [b"note", name.encode()]
@@ -126,101 +170,176 @@ class SettlementMachine(RuleBasedStateMachine):
             self.model.publish(entry_id, fields)
         self._tell(f"{count} published, up to {name}")
 
-    @rule(name=workers, room=st.integers(1, 5), lost=rarely)
-    def fill(self, name: str, room: int, lost: bool) -> None:
-        worker = self.staff[name]
-        if not self._may_take(worker):
+    def _take(self, pick: int, room: int, *, waits: bool, lost: bool) -> None:
+        takers = self._takers()
+        hungry = [worker for worker in takers if self._has_news(worker.group)]
+        if takers and not hungry:
+            self._publish(room)
+            hungry = takers
+        if hungry:
+            worker = hungry[pick % len(hungry)]
+            if waits and not self._is_unreadable(worker.group):
+                self._read(worker, room, lost=lost)
+            else:
+                self._fill(worker, room, lost=lost)
+
+    def _with_delivery(self, what: str, pick: int, *, late: bool, again: bool, flag: bool) -> None:
+        if not late and not any(worker.held for worker in self.staff.values()):
+            self._take(pick, 3, waits=False, lost=False)
+        pool = [(worker, one) for worker in self.staff.values() for one in (worker.past if late else worker.held.values())]
+        if not pool:
             return
-        rooms = [Room((worker.group.keys.retry, STREAM), room)]
-        expected, unreadable = self.model.read(worker.group, name, room)
-        taken, refused = self.world.do(
-            reading.fill(self.world.link, worker.group.name, name, rooms, most_bytes=2**30, expected_bytes=100)
+        worker, delivery = pool[pick % len(pool)]
+        match what:
+            case "ack":
+                self._ack(worker, delivery, late=late, again=again, many=flag)
+            case "commit":
+                self._commit(worker, delivery, ["invoices", "letters"] if flag else ["invoices"], again=again)
+            case "retry":
+                self._retry_later(worker, delivery, again=again, far=flag)
+            case "release":
+                self._release(worker, delivery, again=again)
+            case "dead letter":
+                self._dead_letter(worker, delivery, again=again, keep_last=A_LIMIT if flag else None)
+            case _:
+                self._renew(worker, late=late)
+
+    def _run_a_suspect_alone(self, pick: int, *, again: bool) -> None:
+        suspects = [
+            (worker, one)
+            for worker in self.staff.values()
+            for one in worker.held.values()
+            if one.history.suspect and one is not worker.alone
+        ]
+        if suspects:
+            self._run_alone(*suspects[pick % len(suspects)], again=again)
+        else:
+            self._lapse_somewhere(pick, everything=True)
+            self._sweep_somewhere(pick, 100, lost=False)
+
+    def _lapse_somewhere(self, pick: int, *, everything: bool) -> None:
+        """Leases of somebody run out, all or one: it is dead, or stands still."""
+        places = [(group, place) for group in self.model.groups.values() for place in group.pending]
+        if not places:
+            return
+        group, chosen = places[pick % len(places)]
+        owner = group.pending[chosen].owner
+        for key, entry_id in [place for place, one in group.pending.items() if one.owner == owner] if everything else [chosen]:
+            if key not in self.model.spoiled:
+                self._tell(f"the lease of {owner} on {self._name_of(group, key, entry_id)} runs out")
+                self._lapse(group, key, entry_id)
+
+    def _sweep_somewhere(self, pick: int, size: int, *, lost: bool) -> None:
+        takers = self._takers()
+        eager = [worker for worker in takers if any(pending.lapsed for pending in worker.group.pending.values())] or takers
+        if eager:
+            self._sweep(eager[pick % len(eager)], size, lost=lost)
+
+    def _die_somewhere(self, pick: int, *, comes_back: bool) -> None:
+        alive = [worker for worker in self.staff.values() if not worker.is_dead]
+        busy = [worker for worker in alive if worker.alone is not None] or [worker for worker in alive if worker.held]
+        if busy:
+            worker = busy[pick % len(busy)]
+            self._die(worker)
+            if comes_back:
+                self._start(worker)
+
+    def _start_somewhere(self, pick: int) -> None:
+        dead = [worker for worker in self.staff.values() if worker.is_dead]
+        if dead:
+            self._start(dead[pick % len(dead)])
+
+    def _doubt_somewhere(self, pick: int) -> None:
+        takers = self._takers()
+        if takers:
+            self._compare(takers[pick % len(takers)], died=False)
+
+    def _delete(self, pick: int) -> None:
+        entries = list(self.model.entries)
+        if entries:
+            doomed = entries[-1 - pick % len(entries)]
+            self._tell(f"somebody deletes {self.notes[doomed]}")
+            self.world.call("XDEL", STREAM, doomed)
+            self._trim(doomed)
+
+    def _trim_to(self, length: int) -> None:
+        entries = list(self.model.entries)
+        self._tell(f"somebody trims the stream to {length}")
+        self.world.call("XTRIM", STREAM, "MAXLEN", length)
+        for doomed in entries[: max(0, len(entries) - length)]:
+            self._trim(doomed)
+
+    def _flush_scripts(self) -> None:
+        self._tell("the server forgets the scripts")
+        self.world.call("SCRIPT", "FLUSH")
+
+    def _mend_all(self) -> None:
+        for spoiled in sorted(self.model.spoiled):
+            self._mend(spoiled)
+        for group in self.model.groups.values():
+            self._make_group_again(group)
+
+    def _forget_consumer(self, name: str, *, in_retry: bool, again: bool) -> None:
+        group = self.staff[name].group
+        key = group.keys.retry if in_retry else STREAM
+        self._step(
+            f"{name} is forgotten on {key} unless it has anything",
+            lambda: self.model.forget_consumer(group, key, name),
+            lambda: groups.forget_consumer(self.world.link, key, group.name, name),
+            again=again,
         )
-        self._tell(f"{name} reads {self._names(taken)}{' (and never hears of it)' if lost else ''}, refused: {sorted(refused)}")
+
+    def _sweep_too_late(self, group: Group) -> None:
+        options: Any = {"lease_ms": 0, "cursor": "0-0", "count": 10, "not_after_ms": 1}
+        page, _ = self.world.do(reading.reclaim(self.world.link, STREAM, group.name, "ann", **options))
+        assert page is None, "a sweep after its time takes nothing"
+
+    # ---- taking -----------------------------------------------------------------------------------------------------------
+
+    def _fill(self, worker: Worker, room: int, *, lost: bool) -> None:
+        rooms = [Room((worker.group.keys.retry, STREAM), room)]
+        expected, unreadable = self.model.read(worker.group, worker.name, room)
+        taken, refused = self.world.do(
+            reading.fill(self.world.link, worker.group.name, worker.name, rooms, most_bytes=2**30, expected_bytes=100)
+        )
+        self._tell(f"{worker.name} reads {self._names(taken)}{_unheard(lost)}, refused: {sorted(refused)}")
         assert unreadable == set(refused)
         self._take_in(worker, expected, taken, lost=lost)
 
-    @rule(name=workers, count=st.integers(1, 3), lost=rarely)
-    def read(self, name: str, count: int, lost: bool) -> None:
-        worker = self.staff[name]
+    def _read(self, worker: Worker, count: int, *, lost: bool) -> None:
         keys = [worker.group.keys.retry, STREAM]
-        something = self.model.undelivered(worker.group) or any(not one.delivered for one in worker.group.retry)
-        if not self._may_take(worker) or not something or self._is_unreadable(worker.group):
-            return
-        expected, _ = self.model.read(worker.group, name, count, of_each=True)
-        taken = self.world.do(reading.read(self.world.link, worker.group.name, name, keys, count=count, block_ms=1_000))
-        self._tell(f"{name} waits and reads {self._names(taken)}{' (and never hears of it)' if lost else ''}")
+        expected, _ = self.model.read(worker.group, worker.name, count, of_each=True)
+        taken = self.world.do(reading.read(self.world.link, worker.group.name, worker.name, keys, count=count, block_ms=1_000))
+        self._tell(f"{worker.name} waits and reads {self._names(taken)}{_unheard(lost)}")
         self._take_in(worker, expected, taken, lost=lost)
 
-    @rule(name=workers, size=st.sampled_from([1, 3, 100]), lost=rarely)
-    def sweep(self, name: str, size: int, lost: bool) -> None:
-        worker = self.staff[name]
-        if not self._may_take(worker):
-            return
+    def _sweep(self, worker: Worker, size: int, *, lost: bool) -> None:
         for key in (worker.group.keys.retry, STREAM):
             holders = {place: pending.owner for place, pending in worker.group.pending.items()}
             answers = self._step(
-                f"{name} sweeps {key} by {size}{' (and never hears of it)' if lost else ''}",
-                lambda key=key: self._as_told(*self.model.reclaim(worker.group, key, name)),
+                f"{worker.name} sweeps {key} by {size}{_unheard(lost)}",
+                lambda key=key: self._as_told(*self.model.reclaim(worker.group, key, worker.name)),
                 lambda key=key: self._reclaim(worker, key, size),
             )
             for got in answers[0] if isinstance(answers, tuple) else ():
                 self._blame(holders[got[0], got[1]], worker, got)
             self._take_in_told(worker, answers, lost=lost)
 
-    @rule(name=workers)
-    def sweep_too_late(self, name: str) -> None:
-        """A sweep after its time takes nothing; the look at everything afterwards says so."""
-        page, _ = self.world.do(
-            reading.reclaim(
-                self.world.link, STREAM, self.staff[name].group.name, name, lease_ms=0, cursor="0-0", count=10, not_after_ms=1
-            )
-        )
-        assert page is None
+    # ---- living and dying -------------------------------------------------------------------------------------------------
 
-    @rule(name=workers)
-    def doubt(self, name: str) -> None:
-        """After a lost reply: compare what is pending under our name with what we hold."""
-        worker = self.staff[name]
-        if self._may_take(worker):
-            self._compare(worker, died=False)
-
-    # ---- workers live and die ---------------------------------------------------------------------------------------------
-
-    @rule(name=workers)
-    @precondition(lambda self: self.notes)
-    def die(self, name: str) -> None:
-        worker = self.staff[name]
-        if worker.is_dead:
-            return
-        self._tell(f"{name} dies{f' while {self._name(worker.alone)} runs alone' if worker.alone else ''}")
+    def _die(self, worker: Worker) -> None:
+        self._tell(f"{worker.name} dies{f' while {self._name(worker.alone)} runs alone' if worker.alone else ''}")
         if worker.alone is not None:
             self._count_death(worker.group, worker.alone.id)
         worker.held, worker.past, worker.alone, worker.is_dead = {}, [], None, True
 
-    @rule(name=workers)
-    @precondition(lambda self: any(worker.is_dead for worker in self.staff.values()))
-    def start(self, name: str) -> None:
+    def _start(self, worker: Worker) -> None:
         """A new process of that name looks first at what the dead one had."""
-        worker = self.staff[name]
-        if worker.is_dead and not self._is_unreadable(worker.group):
+        if not self._is_unreadable(worker.group):
             worker.is_dead = False
             self._compare(worker, died=True)
 
-    @rule(name=workers, only=st.none() | which)
-    def lapse(self, name: str, only: int | None) -> None:
-        """Leases of a worker run out, all or one: it is dead, or stands still."""
-        worker = self.staff[name]
-        places = [place for place, pending in worker.group.pending.items() if pending.owner == name]
-        for key, entry_id in places if only is None or not places else [places[only % len(places)]]:
-            if key not in self.model.spoiled:
-                self._lapse(worker.group, key, entry_id)
-                self._tell(f"the lease of {name} on {self._name_of(worker.group, key, entry_id)} runs out")
-
-    @rule(name=workers, late=rarely)
-    @precondition(lambda self: self._anything_held())
-    def renew(self, name: str, late: bool) -> None:
-        worker = self.staff[name]
+    def _renew(self, worker: Worker, *, late: bool) -> None:
         for key in (worker.group.keys.retry, STREAM):
             pool = worker.past if late else list(worker.held.values())
             deliveries = [delivery for delivery in pool if delivery.lease.key == key]
@@ -228,7 +347,7 @@ class SettlementMachine(RuleBasedStateMachine):
             if not leases:
                 continue
             lost = self._step(
-                f"{name} renews {', '.join(map(self._name, deliveries))}",
+                f"{worker.name} renews {', '.join(map(self._name, deliveries))}",
                 lambda leases=leases: self.model.renew(worker.group, leases),
                 lambda leases=leases: settling.renew(self.world.link, worker.group.name, leases),
             )
@@ -236,117 +355,76 @@ class SettlementMachine(RuleBasedStateMachine):
                 if isinstance(lost, set) and delivery.lease.entry_id in lost:
                     worker.drop(delivery)
 
-    @rule(name=workers, pick=which, again=rarely)
-    @precondition(lambda self: self._anything_held())
-    def run_alone(self, name: str, pick: int, again: bool) -> None:
+    def _run_alone(self, worker: Worker, delivery: Delivery, *, again: bool) -> None:
         """A suspect waits until nothing else runs here, and then runs alone."""
-        worker = self.staff[name]
-        suspects = [delivery for delivery in worker.held.values() if delivery.history.suspect and delivery is not worker.alone]
-        if not suspects:
-            return
-        delivery = suspects[pick % len(suspects)]
         waiting = max(2, delivery.lease.count - delivery.lease.count % 2)
         if not self._recount(worker, delivery, waiting, again=again):
             return
-        if worker.alone is None and all(other.history.suspect for other in worker.held.values()):
-            if self._recount(worker, delivery, waiting + 1, again=again):
-                worker.alone = delivery
+        # Whatever else runs here ends before it.
+        for other in [other for other in worker.held.values() if not other.history.suspect]:
+            self._release(worker, other, again=False)
+        is_free = worker.alone is None and all(other.history.suspect for other in worker.held.values())
+        if is_free and self._recount(worker, delivery, waiting + 1, again=again):
+            self._tell(f"{worker.name} runs {self._name(delivery)} alone")
+            worker.alone = delivery
 
     # ---- verdicts ---------------------------------------------------------------------------------------------------------
 
-    @rule(name=workers, picks=st.lists(which, min_size=1, max_size=3, unique=True), late=rarely, again=rarely)
-    @precondition(lambda self: self._anything_held())
-    def ack(self, name: str, picks: list[int], late: bool, again: bool) -> None:
-        worker = self.staff[name]
-        first = self._pick(worker, picks[0], late=late)
-        if first is None:
-            return
-        chosen = {id(first): first}
-        for pick in picks[1:]:
-            other = self._pick(worker, pick, late=late)
-            if other is not None and other.lease.key == first.lease.key:
-                chosen.setdefault(id(other), other)
-        deliveries = list({delivery.lease.entry_id: delivery for delivery in chosen.values()}.values())
-        leases = [delivery.lease for delivery in deliveries]
+    def _ack(self, worker: Worker, delivery: Delivery, *, late: bool, again: bool, many: bool) -> None:
+        pool = worker.past if late else worker.held.values()
+        others = [other for other in pool if other.lease.key == delivery.lease.key] if many else []
+        deliveries = list({one.lease.entry_id: one for one in (delivery, *others)}.values())
+        leases = [one.lease for one in deliveries]
 
         def expect() -> int:
             acked = self.model.ack(worker.group, leases)
-            self.ended |= {(worker.group.name, delivery.id) for delivery in deliveries if delivery.lease.entry_id in acked}
+            self.ended |= {(worker.group.name, one.id) for one in deliveries if one.lease.entry_id in acked}
             return len(acked)
 
         acked = self._step(
-            f"{name} acks {', '.join(map(self._name, deliveries))}",
+            f"{worker.name} acks {', '.join(map(self._name, deliveries))}",
             expect,
             lambda: settling.ack(self.world.link, worker.group.name, leases),
             again=again,
         )
         if isinstance(acked, int):
-            for delivery in deliveries:
-                worker.drop(delivery)
+            for one in deliveries:
+                worker.drop(one)
 
-    @rule(name=workers, pick=which, late=rarely, again=rarely, to=st.sampled_from([["invoices"], ["invoices", "letters"]]))
-    @precondition(lambda self: self._anything_held())
-    def commit(self, name: str, pick: int, late: bool, again: bool, to: list[str]) -> None:
-        worker = self.staff[name]
-        delivery = self._pick(worker, pick, late=late)
-        if delivery is None:
-            return
+    def _commit(self, worker: Worker, delivery: Delivery, targets: list[str], *, again: bool) -> None:
         body: Fields = [b"of", f"{worker.group.name}/{delivery.id}".encode()]
 
         def expect() -> bool:
-            done = self.model.commit(worker.group, delivery.lease, [(target, body) for target in to])
+            done = self.model.commit(worker.group, delivery.lease, [(target, body) for target in targets])
             if done:
                 self.ended.add((worker.group.name, delivery.id))
                 self.commits.append((worker.group.name, delivery.id))
             return done
 
-        publishes = [Outgoing(target, body) for target in to]
+        publishes = [Outgoing(target, body) for target in targets]
         self._settle(
             worker,
             delivery,
-            f"commits {self._name(delivery)} to {' and '.join(to)}",
+            f"commits {self._name(delivery)} to {' and '.join(targets)}",
             expect,
             lambda: settling.commit(self.world.link, worker.group.name, delivery.lease, publishes),
             again=again,
         )
 
-    @rule(name=workers, pick=which, late=rarely, again=rarely, far=st.booleans())
-    @precondition(lambda self: self._anything_held())
-    def retry_later(self, name: str, pick: int, late: bool, again: bool, far: bool) -> None:
-        worker = self.staff[name]
-        delivery = self._pick(worker, pick, late=late)
-        if delivery is None:
-            return
+    def _retry_later(self, worker: Worker, delivery: Delivery, *, again: bool, far: bool) -> None:
         group, history = worker.group, replace(delivery.history, attempt=delivery.attempt + 1, suspect=False)
         envelope = Envelope(delivery.id, history, delivery.fields)
-
-        def act() -> Awaitable[bool]:
-            return settling.retry_later(
-                self.world.link,
-                group.name,
-                group.keys,
-                delivery.lease,
-                delay_ms=2 * SOME_WAY_OFF_MS if far else 0,
-                original_id=delivery.id,
-                envelope=pack(envelope),
-            )
-
+        options: Any = {"delay_ms": 2 * SOME_WAY_OFF_MS if far else 0, "original_id": delivery.id, "envelope": pack(envelope)}
         self._settle(
             worker,
             delivery,
             f"puts {self._name(delivery)} aside {'for long' if far else 'for no time'}",
             lambda: self.model.retry_later(group, delivery.lease, envelope, FAR if far else NOW),
-            act,
+            lambda: settling.retry_later(self.world.link, group.name, group.keys, delivery.lease, **options),
             again=again,
         )
 
-    @rule(name=workers, pick=which, late=rarely, again=rarely)
-    @precondition(lambda self: self._anything_held())
-    def release(self, name: str, pick: int, late: bool, again: bool) -> None:
-        worker = self.staff[name]
-        delivery = self._pick(worker, pick, late=late)
-        if delivery is None:
-            return
+    def _release(self, worker: Worker, delivery: Delivery, *, again: bool) -> None:
         group, envelope = worker.group, Envelope(delivery.id, delivery.history, delivery.fields)
         self._settle(
             worker,
@@ -357,31 +435,7 @@ class SettlementMachine(RuleBasedStateMachine):
             again=again,
         )
 
-    @rule(name=workers, pick=which, late=rarely, again=rarely, keep_last=st.none() | st.just(A_LIMIT))
-    @precondition(lambda self: self._anything_held())
-    def dead_letter(self, name: str, pick: int, late: bool, again: bool, keep_last: int | None) -> None:
-        worker = self.staff[name]
-        delivery = self._pick(worker, pick, late=late)
-        if delivery is not None:
-            self._dead_letter(worker, delivery, again=again, keep_last=keep_last)
-
-    # ---- retries and dead letters come back -------------------------------------------------------------------------------
-
-    @rule(group_name=st.sampled_from(sorted(set(STAFF.values()))), limit=st.sampled_from([1, 100]), again=rarely)
-    def promote(self, group_name: str, limit: int, again: bool) -> None:
-        group = self.model.groups[group_name]
-        self._promote(group, limit, again=again)
-
-    @rule(group_name=st.sampled_from(sorted(set(STAFF.values()))))
-    def retries_come_due(self, group_name: str) -> None:
-        group = self.model.groups[group_name]
-        if group.due and group.keys.due not in self.model.spoiled:
-            self._let_come_due(group)
-
-    @rule(group_name=st.sampled_from(sorted(set(STAFF.values()))), pick=which, again=rarely)
-    @precondition(lambda self: any(group.dead for group in self.model.groups.values()))
-    def replay(self, group_name: str, pick: int, again: bool) -> None:
-        group = self.model.groups[group_name]
+    def _replay(self, group: Group, pick: int, *, again: bool) -> None:
         if not group.dead:
             return
         letter = group.dead[pick % len(group.dead)]
@@ -389,90 +443,37 @@ class SettlementMachine(RuleBasedStateMachine):
         letter_id, original_id = letter.id, letter.original_id
         envelope = Envelope(original_id, History(), [b"note", self.notes[original_id].encode()])
         self._step(
-            f"somebody replays {self.notes[original_id]} in {group_name}",
+            f"somebody replays {self.notes[original_id]} in {group.name}",
             lambda: self.model.replay(group, letter_id, envelope),
             lambda: dead_letters.replay(self.world.link, group.keys, letter_id, pack(envelope)),
-            again=again,
-        )
-        self.deaths_alone.pop((group_name, original_id), None)
-
-    @rule(name=workers, in_retry=st.booleans(), again=rarely)
-    def forget_consumer(self, name: str, in_retry: bool, again: bool) -> None:
-        group = self.staff[name].group
-        key = group.keys.retry if in_retry else STREAM
-        self._step(
-            f"{name} is forgotten on {key} unless it has anything",
-            lambda: self.model.forget_consumer(group, key, name),
-            lambda: groups.forget_consumer(self.world.link, key, group.name, name),
             again=again,
         )
 
     # ---- accidents --------------------------------------------------------------------------------------------------------
 
-    @rule(pick=st.integers(0, 20))
-    @precondition(lambda self: self.model.entries)
-    def delete_entry(self, pick: int) -> None:
-        entry_id = list(self.model.entries)[pick % len(self.model.entries)]
-        self._tell(f"somebody deletes {self.notes[entry_id]}")
-        self.world.call("XDEL", STREAM, entry_id)
-        self._trim(entry_id)
-
-    @rule(kept=st.integers(0, 6))
-    @precondition(lambda self: len(self.model.entries) > 4)
-    def trim(self, kept: int) -> None:
-        doomed = list(self.model.entries)[: max(0, len(self.model.entries) - kept)]
-        self._tell(f"somebody trims the stream to {kept}")
-        self.world.call("XTRIM", STREAM, "MAXLEN", kept)
-        for entry_id in doomed:
-            self._trim(entry_id)
-
-    @rule(group_name=st.sampled_from(sorted(set(STAFF.values()))), what=st.sampled_from(["due", "parked", "retry", "one of due", "one of parked"]))
-    @precondition(lambda self: any(group.due or group.retry for group in self.model.groups.values()))
-    def lose_key(self, group_name: str, what: str) -> None:
-        group = self.model.groups[group_name]
+    def _lose_key(self, group: Group, what: str) -> None:
         key = getattr(group.keys, what.removeprefix("one of "))
         if key in self.model.spoiled:
             return
-        self._tell(f"somebody deletes {what} of {group_name}")
+        self._tell(f"somebody deletes {what} of {group.name}")
         before = self.model.originals_alive(group)
         if what == "retry":
             self.world.call("DEL", key)
             self.model.lose_retry_stream(group)
         else:
             self._lose_members(group, key, what)
-        self.excused |= {(group_name, lost) for lost in before - self.model.originals_alive(group)}
+        self.excused |= {(group.name, lost) for lost in before - self.model.originals_alive(group)}
 
-    @rule(group_name=st.sampled_from(sorted(set(STAFF.values()))))
-    @precondition(lambda self: any(not group.has_retry_group for group in self.model.groups.values()))
-    def make_group_again(self, group_name: str) -> None:
-        self._make_group_again(self.model.groups[group_name])
-
-    @rule(
-        group_name=st.sampled_from(sorted(set(STAFF.values()))),
-        what=st.sampled_from(["due", "parked", "retry", "dead_letters", "invoices", "letters"]),
-    )
-    def spoil_key(self, group_name: str, what: str) -> None:
+    def _spoil(self, group: Group, what: str) -> None:
         """A key of ours, or one that handlers publish to, holds something else for a while."""
-        key = what if what in self.model.targets else getattr(self.model.groups[group_name].keys, what)
+        key = what if what in self.model.targets else getattr(group.keys, what)
         if key in self.model.spoiled:
-            self._mend(key)
             return
         self._tell(f"somebody puts something else in the place of {key}")
         if self.world.call("EXISTS", key):
             self.world.call("RENAME", key, aside(key))
         self.world.call("SET", key, "something else")
         self.model.spoiled.add(key)
-
-    @rule(pick=which)
-    @precondition(lambda self: self.model.spoiled)
-    def mend_key(self, pick: int) -> None:
-        spoiled = sorted(self.model.spoiled)
-        self._mend(spoiled[pick % len(spoiled)])
-
-    @rule()
-    def forget_scripts(self) -> None:
-        self._tell("the server forgets the scripts")
-        self.world.call("SCRIPT", "FLUSH")
 
     # ---- what must always be so -------------------------------------------------------------------------------------------
 
@@ -502,7 +503,13 @@ class SettlementMachine(RuleBasedStateMachine):
         """Without the model: whatever nobody deleted is in one place, or finished."""
         in_pending = [entry_id for key, entry_id in seen.pending if key == STREAM]
         in_retry = [envelope.id for _, envelope, _ in seen.retry]
-        places = [*seen.undelivered, *in_pending, *in_retry, *(seen.parked.keys() | seen.due.keys()), *(id_ for _, id_ in seen.dead)]
+        places = [
+            *seen.undelivered,
+            *in_pending,
+            *in_retry,
+            *(seen.parked.keys() | seen.due.keys()),
+            *(id_ for _, id_ in seen.dead),
+        ]
         for entry_id, name in self.notes.items():
             count = places.count(entry_id) + ((group.name, entry_id) in self.ended)
             if (group.name, entry_id) not in self.excused:
@@ -517,12 +524,10 @@ class SettlementMachine(RuleBasedStateMachine):
 
     def _drain(self) -> None:
         self._tell("everybody dies, everything is mended, and a last worker drains both groups")
-        for name in STAFF:
-            self.die(name)
-        for key in sorted(self.model.spoiled):
-            self._mend(key)
+        for worker in self.staff.values():
+            self._die(worker)
+        self._mend_all()
         for group in self.model.groups.values():
-            self._make_group_again(group)
             self._drain_group(group)
         self.the_server_is_where_the_model_is()
         for group in self.model.groups.values():
@@ -536,7 +541,6 @@ class SettlementMachine(RuleBasedStateMachine):
 
     def _drain_group(self, group: Group) -> None:
         last = Worker(f"last of {group.name}", group)
-        self.staff[last.name] = last
         for key, entry_id in list(group.pending):
             self._lapse(group, key, entry_id)
         self.the_server_is_where_the_model_is()
@@ -544,16 +548,16 @@ class SettlementMachine(RuleBasedStateMachine):
             self._let_come_due(group)
             self._promote(group, 100, again=False)
             self.the_server_is_where_the_model_is()
-            self.sweep(name=last.name, size=100, lost=False)
-            self.fill(name=last.name, room=100, lost=False)
+            self._sweep(last, 100, lost=False)
+            self._fill(last, 100, lost=False)
             if not last.held:
                 break
-            for delivery in list(last.held.values()):
+            while last.held:
+                delivery = next(iter(last.held.values()))
                 if delivery.history.crashes_alone >= MAX_CRASHES:
                     self._dead_letter(last, delivery, again=False, keep_last=None)
-            while last.held:
-                self.ack(name=last.name, picks=[0], late=False, again=False)
-        del self.staff[last.name]
+                else:
+                    self._ack(last, delivery, late=False, again=False, many=False)
 
     # ---- how a sentence is told and checked -------------------------------------------------------------------------------
 
@@ -606,19 +610,15 @@ class SettlementMachine(RuleBasedStateMachine):
 
     # ---- the parts of the rules -------------------------------------------------------------------------------------------
 
-    def _anything_held(self) -> bool:
-        return any(worker.held or worker.past for worker in self.staff.values())
+    def _takers(self) -> list[Worker]:
+        """Who may be given anything: not the dead, and not while something runs alone there."""
+        return [worker for worker in self.staff.values() if not worker.is_dead and worker.alone is None]
 
-    def _may_take(self, worker: Worker) -> bool:
-        """Not the dead, and not while something runs alone."""
-        return not worker.is_dead and worker.alone is None
+    def _has_news(self, group: Group) -> bool:
+        return bool(self.model.undelivered(group)) or any(not one.delivered for one in group.retry)
 
     def _is_unreadable(self, group: Group) -> bool:
         return group.keys.retry in self.model.spoiled or not group.has_retry_group
-
-    def _pick(self, worker: Worker, pick: int, *, late: bool) -> Delivery | None:
-        pool = worker.past if late else list(worker.held.values())
-        return pool[pick % len(pool)] if pool else None
 
     def _take_in(self, worker: Worker, expected: list[Got], taken: list[Taken], *, lost: bool) -> None:
         assert [(got.key, got.id, got.count) for got in expected] == [(one.key, one.entry.id, one.count) for one in taken]
@@ -748,6 +748,8 @@ class SettlementMachine(RuleBasedStateMachine):
         self.excused |= self.model.retries_without_envelope
 
     def _let_come_due(self, group: Group) -> None:
+        if group.keys.due in self.model.spoiled:
+            return
         for original_id in group.due:
             self.world.call("ZADD", group.keys.due, "XX", 1, original_id)
             group.due[original_id] = NOW
@@ -802,7 +804,9 @@ class SettlementMachine(RuleBasedStateMachine):
         group.retry.sort(key=lambda one: _order_of(one.id))
         for letter, (entry_id, _) in zip(group.dead, seen.dead, strict=False):
             letter.id = entry_id
-        group.due.update({name: when for name, when in self._coarse(seen.due).items() if name in group.due and group.due[name] < FAR})
+        group.due.update(
+            {name: when for name, when in self._coarse(seen.due).items() if name in group.due and group.due[name] < FAR}
+        )
 
     def _coarse(self, due: dict[str, float]) -> dict[str, float]:
         """Exact times of what is due now, for their order; what is due in years is `FAR`."""
@@ -811,6 +815,10 @@ class SettlementMachine(RuleBasedStateMachine):
 
     def _is_excused(self, group: Group, name: str) -> bool:
         return any((group.name, entry_id) in self.excused for entry_id, called in self.notes.items() if called == name)
+
+
+def _unheard(lost: bool) -> str:
+    return " (and never hears of it)" if lost else ""
 
 
 async def _awaited(act: Callable[[], Awaitable[Any]]) -> Any:
@@ -840,3 +848,44 @@ def test_the_steps_do_the_same_on_the_fake() -> None:
     """On fakeredis, with what the head of this file leaves out."""
     with world_of(FakeEndpoint("redis://in-this-process")) as world:
         tell(world)
+
+
+SEEDED_BUGS = {
+    "a dead letter without the fence": ("settle_dead_letter", "if not ours() then return 0 end", ""),
+    "a dead letter acknowledged before it is written": ("settle_dead_letter", "local command", "acknowledge()\nlocal command"),
+    "a retry acknowledged before it is written": ("settle_retry", "local kind", "acknowledge()\nlocal kind"),
+    "a retry without its due time looked at": ("settle_retry", "if kind ~= 'zset'", "if false"),
+    "a release without the fence": ("settle_release", "if not ours() then return 0 end", ""),
+    "a commit by whomever": ("settle_commit", "if not unsettled() then return 0 end", ""),
+    "a commit without its targets looked at": ("settle_commit", "if kind ~= 'stream' and", "if false and"),
+    "a fence that does not look at the count": ("fence", "return pending[1][4] == count", "return true"),
+    "a renewal that takes back": ("renew", "pending[1][2] == consumer and", ""),
+    "a renewal that does not look at the count": ("renew", "and pending[1][4] == tonumber(ARGV[position + 1])", ""),
+    "a renewal that renews nothing": ("renew", "redis.call('XCLAIM', source, group, consumer, 0, id, 'JUSTID')", ""),
+    "a reclaim that counts what only waited": ("reclaim", "if count % 2 == 1 then", "if false then"),
+    "a reclaim that counts nothing": ("reclaim", "math.max(2, count - 1)", "count - 2"),
+    "a comparison that counts without a death": ("reconcile", "if died and", "if"),
+    "a comparison that takes what is held": ("reconcile", "if not held[id] then", "do"),
+    "a recount whatever the count": ("recount", "pending[1][4] ~= count and", "false and"),
+    "a promotion that forgets lost due times": ("promote", "redis.call('HLEN', KEYS[2]) > redis.call('ZCARD', KEYS[1])", "false"),
+    "a promotion that leaves the envelope": ("promote", "redis.call('HDEL', KEYS[2], id)", ""),
+    "a replay that leaves the dead letter": ("replay", "redis.call('XDEL', KEYS[1], ARGV[1])", ""),
+    "a consumer forgotten with what it has": ("forget_consumer", "if redis.call('XPENDING'", "if false and redis.call('XPENDING'"),
+}
+
+
+@pytest.mark.parametrize("bug", SEEDED_BUGS)
+def test_a_seeded_bug_is_found(bug: str, valkey: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stories can fail: with each of these changes to a script one of them does."""
+    name, right, wrong = SEEDED_BUGS[bug]
+
+    def seeded(wanted: str) -> Script:
+        source = scripts.script(wanted).source
+        changed = source.replace(right.encode(), wrong.encode(), 1) if name in (wanted, "fence") else source
+        return Script(changed, sha1(changed, usedforsecurity=False).hexdigest())
+
+    assert right.encode() in scripts.script("settle_release" if name == "fence" else name).source
+    for room in (settling, reading, groups, dead_letters):
+        monkeypatch.setattr(room, "script", seeded)
+    with world_of(Endpoint(valkey.url)) as world, pytest.raises((AssertionError, ExceptionGroup)):
+        tell(world, max_examples=300, phases=[Phase.generate], report_multiple_bugs=False)
