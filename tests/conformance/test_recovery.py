@@ -18,8 +18,6 @@ from tests.provoking import a_stale_replica, busy, demoted, no_replicas, unable_
 from tests.torture.proxy import Proxy, Stall
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.matrix
-
 SOON = 8.0
 """Within so many seconds after the repair everything is handled: the longest pause between two tries is five."""
 
