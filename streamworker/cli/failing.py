@@ -7,8 +7,10 @@ from contextlib import contextmanager
 
 import typer
 
-from streamworker.errors import ConnectionLost, Refused, SetupError, StreamWorkerError, Unreachable
+from streamworker.errors import ConnectionLost, Refused, ServerError, SetupError, StreamWorkerError, Unreachable
 from streamworker.worker.exits import ExitCode
+
+_CREDENTIALS = "write user and password in its URL: redis://user:password@host:port/0, or redis://:password@host:port/0"
 
 
 @contextmanager
@@ -27,7 +29,8 @@ def sentences_for_errors(repair: str = "", say: Callable[[str], None] | None = N
     except SetupError as error:
         fail(str(error), ExitCode.USAGE)
     except Refused as error:
-        hint = "write user and password in its URL: redis://user:password@host:port/0, or redis://:password@host:port/0"
+        lacks_right = isinstance(error.__cause__, ServerError) and error.__cause__.code == "NOPERM"
+        hint = "`streamworker acl` prints the rights that it needs" if lacks_right else _CREDENTIALS
         fail(f"{str(error).removesuffix('.')}; {hint}", ExitCode.UNREACHABLE)
     except (Unreachable, ConnectionLost) as error:
         fail(f"{str(error).removesuffix('.')}{repair}", ExitCode.UNREACHABLE)

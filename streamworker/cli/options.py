@@ -25,10 +25,13 @@ class Lines(StrEnum):
 
 
 def warned_of_secret(url: str | None) -> str | None:
-    """The URL as it is; where it holds a password, standard error says who else can read it."""
-    from streamworker.streams.urls import holds_secret
+    """The URL as it is; where it holds a password, standard error says who else can read it, once for a supervisor and its children."""
+    import os
 
-    if url is not None and holds_secret(url):
+    from streamworker.streams.urls import holds_secret
+    from streamworker.supervisor.messages import VARIABLE
+
+    if url is not None and VARIABLE not in os.environ and holds_secret(url):
         typer.echo(
             "Note: everybody on this machine can see the password among the arguments: set STREAMWORKER_REDIS_URL_FILE", err=True
         )

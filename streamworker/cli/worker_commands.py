@@ -20,6 +20,9 @@ Target = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option("--workers", "-w", help="How many processes; above 1 with a supervisor. Default: 1.")]
 Concurrency = Annotated[int | None, typer.Option("--concurrency", "-c", help="Deliveries in flight per handler. Default: 10.")]
+InFlightBytes = Annotated[
+    str | None, typer.Option(help="About how many bytes of entries to hold at a time, such as 64MB. Default: 64MB.")
+]
 Only = Annotated[list[str] | None, typer.Option("--handler", help="Run only this handler; may be repeated.")]
 Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="Run all handlers but this; may be repeated.")]
 Consumer = Annotated[str | None, typer.Option(help="This process's name in its groups; must be unique. Default: host-pid-random.")]
@@ -42,6 +45,7 @@ def run(  # a command's options
     redis_url: RedisUrl = None,
     workers: Workers = None,
     concurrency: Concurrency = None,
+    in_flight_bytes: InFlightBytes = None,
     handler: Only = None,
     exclude: Exclude = None,
     consumer: Consumer = None,
@@ -62,6 +66,7 @@ def run(  # a command's options
         "redis_url": redis_url,
         "workers": workers,
         "concurrency": concurrency,
+        "in_flight_bytes": in_flight_bytes,
         "handlers": tuple(handler) if handler else None,
         "exclude": tuple(exclude) if exclude else None,
         "consumer": consumer,

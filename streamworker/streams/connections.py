@@ -21,7 +21,7 @@ from redis.retry import Retry
 from streamworker.errors import ConnectionLost, SetupError, StreamWorkerError
 from streamworker.streams import tls
 from streamworker.streams.faults import translate
-from streamworker.streams.urls import IGNORED, TAKEN, redacted
+from streamworker.streams.urls import IGNORED, TAKEN, has_misplaced_secret, redacted
 
 CONNECT_SECONDS = 5.0
 """How long a connection may take until it is ready for commands, authentication included."""
@@ -124,6 +124,8 @@ class Endpoint:
 def _options(url: str, module: Any) -> dict[str, Any]:
     """The URL's parts as redis-py's options. Raises `SetupError`, in words of ours: the library's text may quote a password."""
     try:
+        if has_misplaced_secret(url):
+            raise ValueError
         options: dict[str, Any] = dict(module.parse_url(url))
     except ValueError:
         raise SetupError(

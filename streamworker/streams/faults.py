@@ -84,7 +84,7 @@ _CODE = re.compile(
 _BY_TEXT = {
     "MAXCLIENTS": re.compile("max number of clients", re.IGNORECASE),
     "OVERSIZED": re.compile("invalid (multi)?bulk length|exceeds maximum allowed size", re.IGNORECASE),
-    "NOPERM": re.compile("user executing the script can't|ACL failure in script"),
+    "NOPERM": re.compile("user executing the script can't|ACL failure in script", re.IGNORECASE),
 }
 """What the server says without a word of its own for it: the last one is a missing right, found inside a script."""
 

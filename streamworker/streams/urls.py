@@ -32,6 +32,11 @@ def holds_secret(url: str) -> bool:
     return _SECRET.search(url) is not None
 
 
+def has_misplaced_secret(url: str) -> bool:
+    """Whether a part of a password seems to have become a part of a socket's path, because a `/` in it was not written as `%2F`."""
+    return url.startswith("unix://") and "@" in url.partition("?")[0][len("unix://") :].partition("/")[2]
+
+
 def redacted(url: str) -> str:
     """The URL without user, password and query, fit for logs and errors.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from random import random
 from time import monotonic, perf_counter
@@ -102,12 +103,16 @@ class Consumer:
         """One delivery that cannot be carried through, whatever the reason, must not take the others with it."""
         try:
             await self._trip(trip)
-        except Exception:  # noqa: BLE001  # the last line of defence; what it was is in the log
+        except Exception as error:  # noqa: BLE001  # the last line of defence; what it was is in the log
             self._log.exception("delivery.unsettled", stream=trip.delivery.stream, entry_id=trip.delivery.id)
-            self._give_up(trip)
+            self._fail(trip, error)
 
-    def _give_up(self, trip: Trip) -> None:
-        """Nobody settles the entry now, so nobody here may keep its lease or its place."""
+    def _fail(self, trip: Trip, error: BaseException) -> None:
+        """A trip has broken off: settle its delivery as failed, once, so that it cannot go round for ever."""
+        if trip.foregone is None and not self._drain_wanted.is_set():
+            self._start(replace(trip, foregone=Failed(error)))
+            return
+        # Nobody settles the entry now, so nobody here may keep its lease or its place.
         self._leases.drop(trip.delivery.lease)
         self._places.free(trip)
 
@@ -248,9 +253,8 @@ class Consumer:
     def _trip_ended(self, task: asyncio.Task[None], trip: Trip) -> None:
         del self._trips[task]
         if task.cancelled():
-            # Its handler has cancelled its own task.
             self._log.error("delivery.cancelled", stream=trip.delivery.stream, entry_id=trip.delivery.id)
-            self._give_up(trip)
+            self._fail(trip, asyncio.CancelledError("the handler has cancelled its own task"))
 
     def _name_claim(self) -> NameClaim:
         plan = self._plan

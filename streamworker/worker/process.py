@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import Context
 from datetime import timedelta
 from typing import Any
 
@@ -252,7 +253,8 @@ class WorkerProcess:
     def _count(self) -> None:
         self._delivered += 1
         if self._delivered == self._settings.max_deliveries:
-            self.drain("max-deliveries reached")
+            # Outside of the delivery's own context, whose facts are not the drain's.
+            asyncio.get_running_loop().call_soon(self.drain, "max-deliveries reached", context=Context())
 
     def _exit_code(self) -> ExitCode:
         unfinished = sum(consumer.left_pending for consumer in self._consumers)

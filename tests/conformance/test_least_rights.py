@@ -25,7 +25,7 @@ from streamworker.admin.acl import COMMANDS, Role, Server, User, least_user
 from streamworker.codecs.envelope import Envelope, pack
 from streamworker.delivery import History
 from streamworker.worker import reclaimer
-from tests.command_line import run
+from tests.command_line import run, started
 from tests.harness import Ledger, an_app, run_burst, working
 from tests.waiting import eventually
 
@@ -35,12 +35,6 @@ STREAMS = Path(streamworker.__file__).parent / "streams"
 
 ONLY_THE_DEMO = {"unlink"}
 """What the demo does on its own server, to leave nothing behind."""
-
-DONE_WITHOUT = {"del"}
-"""A worker gives up its given name by DEL; refused, the claim ends by itself. With that right it could delete the stream."""
-
-DONE_WITHOUT = {"del"}
-"""A worker gives up its given name by DEL; refused, the claim ends by itself. With that right it could delete the stream."""
 
 BY_THE_LIBRARY = {"client|setname", "select"}
 """What redis-py sends while it connects; AUTH and HELLO need no right."""
@@ -183,7 +177,7 @@ async def test_a_worker_with_a_given_name_claims_it(as_user, redis_client):
         assert 0 == await run_burst(an_eventful_app(ledger), url, consumer="wörker *1")
 
     assert ["first", "second"] == ledger.seen
-    assert set() == {what for _, what in refused(redis_client)} - DONE_WITHOUT
+    assert set() == {what for _, what in refused(redis_client)}
 
 
 @pytest.mark.parametrize(
@@ -245,6 +239,23 @@ async def test_a_right_that_lacks_is_named_with_the_repair_and_work_goes_on_when
     said = next(line for line in lines if line["event"] == event)
     assert "streamworker acl" in said["error"]
     assert right.partition("|")[0] in said["error"] or ("executing the script" in said["error"] and "ACL LOG" in said["error"])
+
+
+@pytest.mark.parametrize("right", ["ping", "client|setname"])
+def test_a_worker_that_may_not_even_begin_is_told_of_its_rights(right, as_user, tmp_path):
+    """And not of its password, which is right."""
+    (tmp_path / "shop.py").write_text(
+        "from streamworker import StreamWorker\n"
+        "app = StreamWorker(group='billing')\n"
+        "@app.handler('orders')\n"
+        "async def charge(order: dict[str, str]) -> None: ...\n"
+    )
+
+    with started(["run", str(tmp_path / "shop.py")], as_user(Role.WORKER, without=right)) as command:
+        code, _, errors = command.end(within=20)
+
+    assert 3 == code
+    assert "`streamworker acl` prints the rights that it needs" in errors.splitlines()[-1]
 
 
 # ---- the others ----------------------------------------------------------------------------------------------------------------
@@ -324,8 +335,6 @@ async def test_every_command_that_looks_needs_no_more_than_the_dashboards_rights
 
 def follow(url: str) -> str:
     """The first line of `tail -f`."""
-    from tests.command_line import started
-
     with started(["tail", "orders", "-f", "-n", "1"], url) as command:
         line = command.line(within=20)
         command.interrupt()
@@ -467,7 +476,7 @@ def test_the_roles_have_the_commands_that_the_code_sends_and_no_others(redis_cli
 
     assert {"xreadgroup", "client|unblock", "xadd"} <= in_python
     everything = in_python | set().union(*in_lua.values()) | BY_THE_LIBRARY
-    assert everything >= ONLY_THE_DEMO | DONE_WITHOUT
-    assert granted == everything - ONLY_THE_DEMO - DONE_WITHOUT
+    assert everything >= ONLY_THE_DEMO
+    assert granted == everything - ONLY_THE_DEMO
     assert in_lua.pop("replay") <= set(COMMANDS[Role.ADMIN])
-    assert set().union(*in_lua.values()) - DONE_WITHOUT <= set(COMMANDS[Role.WORKER])
+    assert set().union(*in_lua.values()) <= set(COMMANDS[Role.WORKER])

@@ -440,23 +440,26 @@ async def test_a_lost_lease_interrupts_the_handler_and_settles_nothing(server, a
     assert 0 == await retries_waiting(aredis)
 
 
-async def test_a_handler_that_cancels_its_own_task_loses_nothing(server, aredis):
-    """Its entry goes back when its lease has run out, counted as a crash; its place is free for others at once."""
+async def test_a_handler_that_cancels_its_own_task_has_failed(server, aredis):
+    """It costs an attempt, so that it ends as a dead letter in the end; its place is free for others at once."""
     app, ledger = an_app(lease=timedelta(milliseconds=500)), Ledger()
 
     @app.handler("orders", concurrency=1)
     async def charge(order: Order, ctx: Context) -> None:
-        await ledger.note((order.order_id, ctx.delivery.crashes))
-        if order.order_id == 1 and ctx.delivery.crashes == 0:
+        await ledger.note((order.order_id, ctx.delivery.attempt))
+        if order.order_id == 1:
             asyncio.current_task().cancel()
             await asyncio.sleep(0)
 
     await add(aredis, 1, 2)
     async with working(app, server.url) as process:
-        await ledger.until_count(3)
+        await eventually(lambda: aredis.exists("{orders}:dlq:billing"))
         await eventually(lambda: _holds(process, 0))
+    [letter] = await dead_letters(aredis)
 
-    assert [(1, 0), (2, 0), (1, 1)] == ledger.seen
+    assert [(1, 1), (1, 2), (1, 3), (2, 1)] == sorted(ledger.seen)
+    assert "exhausted" == letter.notes["reason"]
+    assert "cancelled its own task" in letter.notes["error"]
 
 
 async def test_malformed_entries_that_cannot_be_set_aside_do_not_fill_the_memory(server, aredis):

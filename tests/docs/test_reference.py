@@ -17,7 +17,7 @@ from pydantic import SecretStr
 import streamworker
 from streamworker.cli import main
 from streamworker.cli.root import app as cli
-from streamworker.settings import PREFIX, Settings, format_duration
+from streamworker.settings import PREFIX, Settings, format_duration, format_size
 from streamworker.streams.keys import keys_of
 from tests.docs.pages import DOCS, ROOT, WRITE
 
@@ -58,6 +58,8 @@ def shown(default: Any) -> str:
             return f"`{format_duration(default)}`"
         case bool():
             return "on" if default else "off"
+        case int() if default >= 1_000_000:
+            return f"`{format_size(default)}`"
         case _:
             return f"`{default}`"
 

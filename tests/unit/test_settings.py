@@ -95,7 +95,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
             "STREAMWORKER_REDIS_URL": "redis://elsewhere",
             "STREAMWORKER_WORKERS": "2",
             "STREAMWORKER_CONCURRENCY": "3",
-            "STREAMWORKER_IN_FLIGHT_BYTES": "1000000",
+            "STREAMWORKER_IN_FLIGHT_BYTES": "1MB",
             "STREAMWORKER_HANDLERS": "charge, refund,",
             "STREAMWORKER_EXCLUDE": "count",
             "STREAMWORKER_CONSUMER": "worker-1",

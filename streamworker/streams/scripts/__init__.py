@@ -68,7 +68,10 @@ class BlockingLink:
     def _opened(self) -> AbstractConnection:
         if self._connection is None:
             connection = self._endpoint.blocking_connection(self._timeout)
-            connection.connect()  # type: ignore[no-untyped-call]
+            try:
+                connection.connect()  # type: ignore[no-untyped-call]
+            except (RedisError, OSError) as error:
+                raise self._endpoint.explain(error) from error
             self._connection = connection
         return self._connection
 
