@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, assert_never
 
 from streamworker.codecs.dead_letters import Obituary, write_dead_letter
 from streamworker.codecs.envelope import Envelope, pack
-from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Lease, Reason, Release, RetryLater, Verdict
+from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Lease, Outgoing, Reason, Release, RetryLater, Verdict
 from streamworker.errors import CommitRefused, ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.descriptions import describe, trace
@@ -24,6 +24,7 @@ from streamworker.policies import DeadLetterPolicy
 from streamworker.streams import settling
 from streamworker.streams.faults import sentence
 from streamworker.streams.keys import GroupKeys
+from streamworker.streams.reading import is_there
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.backoff import Pauses
@@ -36,6 +37,12 @@ MOST_ACKS_WAITING = 2_000
 
 LIES_IN_THE_COMMIT = frozenset({"WRONGTYPE", "ERR", "OVERSIZED"})
 """Codes with which the server refuses what is to be published, and not us: to try it again would only hold the place of others."""
+
+LEAST_LIMIT_OF_A_SERVER = 2**20
+"""No server can be told to refuse values smaller than that many bytes (proto-max-bulk-len)."""
+
+HANGS_UP_AT_MOST = 3
+"""After so many times, what is sent is the cause."""
 
 Parked = Callable[[int], None]
 
@@ -75,8 +82,7 @@ class Settlement:
             case Ack(publishes=()):
                 await self._gather(delivery)
             case Ack(publishes):
-                group, lease = delivery.group, delivery.lease
-                await self._step("commit", delivery, lambda: settling.commit(self._link, group, lease, publishes))
+                await self._commit(delivery, publishes)
             case RetryLater():
                 await self._retry_later(delivery, verdict)
             case Release():
@@ -151,6 +157,29 @@ class Settlement:
             # Acked before with its reply lost, finished by another worker after our lease was lost, or trimmed away meanwhile.
             self._log.warning("ack.not_pending", stream=stream, entries=len(chunk) - acked)
         return []
+
+    async def _commit(self, delivery: Delivery, publishes: Sequence[Outgoing]) -> None:
+        """Publish and acknowledge together.
+
+        A server that is sent more than it takes hangs up in the midst of it, and its answer is seldom heard. So one that answers again
+        at once, and hangs up each time on this commit alone, has refused it.
+        """
+        largest = max(len(value) for outgoing in publishes for value in outgoing.fields)
+        hung_up = 0
+
+        async def commit() -> bool:
+            nonlocal hung_up
+            try:
+                return await settling.commit(self._link, delivery.group, delivery.lease, publishes)
+            except ConnectionLost as lost:
+                if largest < LEAST_LIMIT_OF_A_SERVER or not await is_there(self._link):
+                    raise
+                hung_up += 1
+                if hung_up < HANGS_UP_AT_MOST:
+                    raise
+                raise ServerError("OVERSIZED", f"the server hangs up on a publish of {largest} bytes") from lost
+
+        await self._step("commit", delivery, commit)
 
     async def _retry_later(self, delivery: Delivery, verdict: RetryLater) -> None:
         error = None if verdict.error is None else describe(verdict.error)

@@ -16,8 +16,6 @@ from tests.harness import Ledger, an_app, pending, working
 from tests.torture.proxy import Proxy, Stall
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.matrix
-
 LEASE = timedelta(seconds=1)
 
 

@@ -12,13 +12,12 @@ import redis
 import redis.asyncio
 import structlog
 
+from streamworker import Context
 from streamworker.worker.process import WorkerProcess
-from tests.harness import Ledger, an_app, pending, working
+from tests.harness import Ledger, an_app, dead_letters, pending, working
 from tests.provoking import a_stale_replica, busy, demoted, no_replicas, unable_to_persist
 from tests.torture.proxy import Proxy, Stall
 from tests.waiting import eventually
-
-pytestmark = pytest.mark.matrix
 
 SOON = 8.0
 """Within so many seconds after the repair everything is handled: the longest pause between two tries is five."""
@@ -267,3 +266,29 @@ async def _grew(client: redis.asyncio.Redis, count: int) -> bool:
 
 async def _is_not_blocked(client: redis.asyncio.Redis) -> bool:
     return not await is_blocked(client)
+
+
+async def test_a_publish_that_is_too_large_for_the_server_is_refused_not_tried_for_ever(private_server, server_kind):
+    """The server hangs up in the midst of it; the entry fails as its own doing, and those beside it are handled all the same."""
+    server, ledger = private_server(server_kind), Ledger()
+    app = an_app(lease=timedelta(seconds=10))
+
+    @app.handler("orders")
+    async def charge(order: dict[str, str], ctx: Context) -> None:
+        number = int(order["order_id"])
+        await ledger.note((number, ctx.delivery.attempt))
+        await ctx.publish("invoices", {"order_id": number, "body": "x" * (3 * 2**20 if number == 1 else 10)})
+
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        await client.config_set("proto-max-bulk-len", 2**20)
+        async with working(app, server.url) as process:
+            await add(client, *range(10))
+            await eventually(lambda: client.exists("{orders}:dlq:billing"), within=20)
+            await eventually(lambda: is_settled(process, client))
+        [letter] = await dead_letters(client)
+        invoices = await client.xlen("invoices")
+
+    assert ("exhausted", [b"order_id", b"1"]) == (letter.notes["reason"], letter.fields)
+    assert "proto-max-bulk-len" in letter.notes["error"]
+    assert [(number, 1) for number in range(10)] == sorted(one for one in ledger.seen if one[1] == 1)
+    assert 9 == invoices

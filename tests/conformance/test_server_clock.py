@@ -20,8 +20,6 @@ from tests.harness import Ledger, an_app, pending, working
 from tests.servers import binary_of, why_missing
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.matrix
-
 HOUR = 3600
 
 
