@@ -32,7 +32,7 @@ def test_entries_take_a_few_times_what_they_may_weigh(valkey, tmp_path, monkeypa
     """With 16 MiB and room for a hundred: many of one MiB at about sixteen together; of those larger than the limit one runs, while
     one is acknowledged. An entry is there as bytes off the wire, as fields and as the handler's body, so the growth is up to three
     times the limit, and up to five times what a single entry weighs."""
-    monkeypatch.setenv("STREAMWORKER_IN_FLIGHT_BYTES", str(16 * MIB))
+    monkeypatch.setenv("STREAMWORKER_IN_FLIGHT_BYTES", "16MiB")
     with redis.Redis.from_url(valkey.url) as client, a_fleet(valkey.url, tmp_path, lease_ms=30_000) as fleet:
         worker = fleet.start("--concurrency", "100")
         at_first = megabytes(worker.pid, "VmRSS")
