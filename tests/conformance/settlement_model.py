@@ -121,7 +121,7 @@ class Model:
     def read(self, group: Group, consumer: str, room: int, *, of_each: bool = False) -> tuple[list[Got], set[str]]:
         """New entries, the retry stream's first, `room` together or `of_each`; and the streams that cannot be read."""
         got: list[Got] = []
-        refused = set() if self._is_readable(group) else {group.keys.retry}
+        refused = set() if self.refusal(group) is None else {group.keys.retry}
         if not refused:
             for one in [one for one in group.retry if not one.delivered][:room]:
                 one.delivered = True
@@ -131,6 +131,12 @@ class Model:
             group.position = self.published.index(entry_id) + 1
             got.append(self._give(group, STREAM, entry_id, Pending(consumer, 1)))
         return got, refused
+
+    def refusal(self, group: Group) -> str | None:
+        """The code with which the retry stream cannot be read, if so."""
+        if group.keys.retry in self.spoiled:
+            return "WRONGTYPE"
+        return None if group.has_retry_group else "NOGROUP"
 
     def reclaim(self, group: Group, key: str, consumer: str) -> tuple[list[Got], set[str]]:
         """What has lapsed becomes ours: one more for what may have been running, none for what only waited."""
@@ -329,9 +335,6 @@ class Model:
 
     def _is_trimmed(self, key: str, entry_id: str) -> bool:
         return key == STREAM and entry_id not in self.entries
-
-    def _is_readable(self, group: Group) -> bool:
-        return group.has_retry_group and group.keys.retry not in self.spoiled
 
     def _see_source(self, group: Group, lease: Lease) -> None:
         self._see_group(group, lease.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +52,14 @@ class Seen:
     finished: bool | None
 
 
+@dataclass
+class Sight:
+    """Everything on the server at once: each group, and the fields of what was published elsewhere."""
+
+    groups: list[Seen]
+    targets: dict[str, list[Fields]]
+
+
 class World:
     """One server for a whole test."""
 
@@ -73,8 +81,13 @@ class World:
         info: bytes = self.call("INFO", "server")
         return Trimmed.KEPT if b"redis_version:6." in info else Trimmed.DROPPED
 
-    async def look(self, group: Group, spoiled: set[str]) -> Seen:
-        """Everything of one group. What a spoiled key held before is looked for where it was put aside."""
+    async def look_at_all(self, of: Sequence[Group], targets: Sequence[str], spoiled: set[str]) -> Sight:
+        """Everything, in two round trips. What a spoiled key held before is looked for where it was put aside."""
+        lists = [inspecting.entries(self.link, aside(key) if key in spoiled else key) for key in targets]
+        *seen, published = await asyncio.gather(*(self._look(group, spoiled) for group in of), asyncio.gather(*lists))
+        return Sight(seen, {name: [entry.fields for entry in there] for name, there in zip(targets, published, strict=True)})
+
+    async def _look(self, group: Group, spoiled: set[str]) -> Seen:
         keys, link = group.keys, self.link
 
         def at(key: str) -> str:

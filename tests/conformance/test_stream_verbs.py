@@ -37,7 +37,7 @@ async def take(link: Link, *notes: str) -> list[Lease]:
     return [Lease(one.key, one.entry.id, "me", one.count, 0.0) for one in taken]
 
 
-async def fill(link: Link, rooms: list[Room], **limits: int) -> tuple[list[Taken], dict[str, str]]:
+async def fill(link: Link, rooms: list[Room], **limits: int) -> tuple[list[Taken], dict[str, ServerError]]:
     """Read as `me`, with memory for all of it unless told otherwise."""
     return await reading.fill(link, "billing", "me", rooms, **{"most_bytes": 2**30, "expected_bytes": 100, **limits})
 
@@ -246,7 +246,7 @@ async def test_what_was_just_renewed_is_not_reclaimed(link: Link) -> None:
 async def test_a_reclaim_that_comes_too_late_takes_nothing(link: Link) -> None:
     """It says what time it is on the server, so that a jump of its clock, or a standstill, is noticed before anything is taken."""
     await take(link, "a")
-    now = round((await inspecting.now(link)).timestamp() * 1000)
+    now = int((await inspecting.now(link)).timestamp() * 1000)  # rounded up, it could be the script's own time
 
     page, server_ms = await reading.reclaim(
         link, "orders", "billing", "you", lease_ms=0, cursor="0-0", count=10, not_after_ms=now - 1

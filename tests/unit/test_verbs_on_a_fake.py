@@ -1,6 +1,7 @@
 """Reading and writing verbs against an in-process fake: quick, and enough where no script and no blocking is involved.
 
-The fake's scripts answer in other shapes than a server's, so everything that settles is proved on real servers only (`conformance`).
+The fake's TCP server ends the connection with every error reply, and the first run of a script begins with one (NOSCRIPT). So what settles
+is proved elsewhere: on real servers, and on a fake inside the process (`conformance/test_settlement_machine.py`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,171 @@
+"""One run's stage: a server of its own, workers, a publisher, perhaps a proxy between, and the record of what is done to them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from streamworker.embedded import EmbeddedServer
+from tests.torture.fleet import Fleet, Recipe, Worker, until
+from tests.torture.history import Disturbance, Footprint
+from tests.torture.load import GROUP, STREAM, TARGET, Loader
+from tests.torture.proxy import Proxy
+
+USER, SECRET = "torture", "a-password-that-no-log-may-show"
+RETRY, DUE, PARKED, DEAD = (f"{{{STREAM}}}:{part}:{GROUP}" for part in ("retry", "due", "parked", "dlq"))
+SERVER_OPTIONS = ("--user", USER, "on", f">{SECRET}", "~*", "&*", "+@all", "--appendfsync", "always")
+
+
+@dataclass
+class Scene:
+    """What a fault gets to work with. It calls `hit` around all that it does, so that the checker knows the causes."""
+
+    server: EmbeddedServer
+    fleet: Fleet
+    loader: Loader
+    lease: float
+    random: Random
+    recipe: Recipe
+    proxy: Proxy | None = None
+    fired: int = 0
+    disturbances: list[Disturbance] = field(default_factory=list)
+    healed: list[float] = field(default_factory=list)
+    forgotten: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.admin = a_client(self.server.url)
+
+    # ---- when ---------------------------------------------------------------------------------------------------------------
+
+    def while_loaded(self, apart: float, least: int = 2) -> Iterator[int]:
+        """Again and again while entries come in, at least so many times, about so many seconds apart."""
+        number = 0
+        while number < least or not self.loader.finished.is_set():
+            self.pause(apart * self.random.uniform(0.7, 1.3))
+            yield number
+            number += 1
+
+    def pause(self, seconds: float) -> None:
+        """Let the load go on for so long: what is tested is what happens in this time."""
+        time.sleep(seconds)
+
+    def until_busy(self, within: float = 10.0) -> None:
+        """Wait until something is pending, so that there is something to lose."""
+        with suppress(AssertionError):
+            until(lambda: self.pending() > 0, within, "something is pending")
+
+    # ---- what is recorded ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def hit(
+        self, kind: str, *, workers: Sequence[Worker] | None = None, fires: int = 1, heals: bool = True, **facts: Any
+    ) -> Iterator[None]:
+        """What is done inside the block is a disturbance, of these workers or of all."""
+        begin = time.monotonic()
+        pids = None if workers is None else frozenset(worker.pid for worker in workers)
+        self.fired += fires
+        try:
+            yield
+        finally:
+            end = time.monotonic()
+            self.disturbances.append(Disturbance(kind, begin, end, pids, **facts))
+            if heals:
+                self.healed.append(end)
+
+    @property
+    def the_proxy(self) -> Proxy:
+        """The proxy of a run that has one."""
+        if self.proxy is None:
+            raise AssertionError("this fault needs a proxy: say so where it is registered")
+        return self.proxy
+
+    # ---- what there is ------------------------------------------------------------------------------------------------------
+
+    def pending(self) -> int:
+        """How many entries are pending with the group; 0 where it is not there."""
+        try:
+            return int(self.admin.xpending(STREAM, GROUP)["pending"])
+        except RedisError:
+            return 0
+
+    def what_is_left(self) -> str:
+        """What is not done yet, in words; empty when nothing is left."""
+        try:
+            left = {
+                "pending": int(self.admin.xpending(STREAM, GROUP)["pending"]),
+                "in the retry stream": self.admin.xlen(RETRY),
+                "due": self.admin.zcard(DUE),
+                "parked": self.admin.hlen(PARKED),
+                "undelivered": self._undelivered(),
+            }
+        except RedisError as error:
+            return f"the server says {error}"
+        return ", ".join(f"{count} {what}" for what, count in left.items() if count)
+
+    def footprints(self) -> tuple[Footprint, ...]:
+        """What workers and group have open now."""
+        names = Counter(str(client.get("name", "")) for client in self.admin.client_list())
+        found = [(worker.footprint(), names[f"streamworker:{worker.consumer()}"]) for worker in self.fleet.ready_ones()]
+        workers = [Footprint(**{**one.__dict__, "connections": connections}) for one, connections in found if one is not None]
+        return (*workers, Footprint("the group", consumers=len(self.admin.xinfo_consumers(STREAM, GROUP))))
+
+    def dead_letters(self) -> list[dict[str, str]]:
+        """The dead letters, as they are."""
+        return [_texts(fields) for _, fields in self.admin.xrange(DEAD)]
+
+    def committed(self) -> tuple[int, ...]:
+        """What handlers published with their acknowledgement."""
+        return tuple(int(_texts(fields)["number"]) for _, fields in self.admin.xrange(TARGET))
+
+    def _undelivered(self) -> int:
+        for info in self.admin.xinfo_groups(STREAM):
+            if info["name"] in {GROUP, GROUP.encode()}:
+                return len(self.admin.xrange(STREAM, f"({info['last-delivered-id'].decode()}", "+", count=10))
+        return 1
+
+
+class Canary:
+    """Measures by how much this machine is late: the most that a short sleep took too long since `begin`."""
+
+    def __init__(self) -> None:
+        self._late: list[tuple[float, float]] = []
+        threading.Thread(target=self._run, name="torture-canary", daemon=True).start()
+
+    def latest(self, since: float) -> float:
+        """The greatest delay since that moment."""
+        return max((late for at, late in self._late if at >= since), default=0.0)
+
+    def _run(self) -> None:
+        while True:
+            began = time.monotonic()
+            time.sleep(0.02)
+            late = time.monotonic() - began - 0.02
+            if late > 0.02:
+                self._late.append((began, late))
+
+
+def a_client(url: str) -> redis.Redis:
+    """A client for the one who does it, past every proxy. Nothing is tried again behind its back."""
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=10, socket_connect_timeout=2)
+
+
+def worker_url(url: str) -> str:
+    """The server's URL with the user and the password of the workers."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{USER}:{SECRET}@{parts.hostname}:{parts.port}").geturl()
+
+
+def _texts(fields: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode(errors="replace") for name, value in fields.items()}

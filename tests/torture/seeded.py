@@ -1,0 +1,151 @@
+"""Bugs that the checker must see: each is patched into a copy of the package, and a named fault is run with it.
+
+A patch that does not apply any more fails, so that it is brought up to date with the code.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.torture import faults
+from tests.torture.fleet import ROOT
+from tests.torture.run import Order, Result, run
+from tests.torture.scene import Canary
+
+ENTRIES = 300
+TRIES = 3
+"""Chance may spare a bug once."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What to replace in which file of the package."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug by what it does, the fault under which it must be caught, by which invariants, and the edits that make it."""
+
+    name: str
+    fault: str
+    breaks: frozenset[str]
+    """The invariants by which it shows; others may be broken by chance, and prove nothing."""
+    edits: tuple[Edit, ...]
+
+
+BUGS = (
+    Bug(
+        "a renewal without the fence takes entries back from their new owner",
+        "entries taken over",
+        frozenset({"I3"}),
+        (
+            Edit(
+                "streams/scripts/renew.lua",
+                "if pending[1] and pending[1][2] == consumer and pending[1][4] == tonumber(ARGV[position + 1]) then",
+                "if pending[1] then",
+            ),
+        ),
+    ),
+    Bug(
+        "the entry is acknowledged before its dead letter is written",
+        "wrong type: dlq",
+        frozenset({"I1"}),
+        (
+            Edit(
+                "streams/scripts/settle_dead_letter.lua",
+                "local command = { 'XADD', KEYS[2] }",
+                "acknowledge()\nlocal command = { 'XADD', KEYS[2] }",
+            ),
+        ),
+    ),
+    Bug(
+        "a consumer is deleted without a look at what it has pending",
+        "TERM while nothing can be given back",
+        frozenset({"I1"}),
+        (
+            Edit(
+                "streams/scripts/forget_consumer.lua",
+                "if redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2])[1] then return 0 end",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "reconciling after a reconnect runs what is in flight once more",
+        "CLIENT KILL in a loop",
+        frozenset({"I2", "I3", "I13"}),
+        (
+            Edit("streams/scripts/reconcile.lua", "if not held[id] then", "if true then"),
+            Edit("worker/intake.py", "        if held is not None:\n", "        if False:\n"),
+        ),
+    ),
+    Bug(
+        "a vanished group is made again at the end of its stream",
+        "XGROUP DESTROY",
+        frozenset({"I1"}),
+        (Edit("worker/bindings.py", "return min(places, key=order_of)", 'return "$"'),),
+    ),
+    Bug(
+        "an entry is acknowledged before its handler runs",
+        "kill -9 of workers",
+        frozenset({"I1"}),
+        (
+            Edit(
+                "worker/consumer.py",
+                "        outcome = await self._outcome(trip)\n",
+                "        from streamworker.streams import settling\n"
+                "        await settling.ack(self._link, trip.delivery.group, [trip.delivery.lease])\n"
+                "        outcome = await self._outcome(trip)\n",
+            ),
+        ),
+    ),
+)
+
+
+def patched(bug: Bug, folder: Path) -> Path:
+    """A copy of the package with this bug; answers the folder it lies in. Raises `LookupError` where the patch does not apply."""
+    copy = folder / "streamworker"
+    shutil.copytree(ROOT / "streamworker", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for edit in bug.edits:
+        file = copy / edit.file
+        text = file.read_text()
+        if text.count(edit.old) != 1:
+            raise LookupError(f"the seeded bug does not apply any more, so bring it up to date: {bug.name!r} in {edit.file}")
+        file.write_text(text.replace(edit.old, edit.new))
+    return folder
+
+
+def uncaught(programs: Mapping[str, Path], seed: int, jobs: int) -> list[str]:
+    """Run each bug under its fault until it is caught; answers those that were not."""
+    canary = Canary()
+    with ThreadPoolExecutor(jobs) as pool:
+        found = list(pool.map(lambda bug: _is_caught(bug, programs, seed, canary), BUGS))
+    return [bug.name for bug, caught in zip(BUGS, found, strict=True) if not caught]
+
+
+def _is_caught(bug: Bug, programs: Mapping[str, Path], seed: int, canary: Canary) -> bool:
+    name, binary = next(iter(programs.items()))
+    for attempt in range(TRIES):
+        with tempfile.TemporaryDirectory(prefix="torture-bug-") as folder:
+            order = Order(faults.named(bug.fault), name, binary, ENTRIES, seed + attempt, package_root=patched(bug, Path(folder)))
+            result = run(order, canary)
+        if evidence := evidence_in(result, bug):
+            print(f"caught  {bug.name} ({bug.fault}, {result.seconds:.0f} s): {evidence[:200]}", flush=True)
+            return True
+    print(f"MISSED  {bug.name} ({bug.fault}, {TRIES} tries)", flush=True)
+    return False
+
+
+def evidence_in(result: Result, bug: Bug) -> str:
+    """The violation that gives this bug away. A run that did not drain, a broken harness, a fault that never fired give nothing away."""
+    found = (one for one in result.violations if one.partition(":")[0] in bug.breaks and "did not drain" not in one)
+    return next(found, "")
