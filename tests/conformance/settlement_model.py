@@ -139,7 +139,7 @@ class Model:
         return None if group.has_retry_group else "NOGROUP"
 
     def reclaim(self, group: Group, key: str, consumer: str) -> tuple[list[Got], set[str]]:
-        """What has lapsed becomes ours: one more for what may have been running, none for what only waited."""
+        """What has lapsed becomes ours: one more for what may have been running with another, none for what only waited or is ours."""
         self._see_group(group, key)
         got: list[Got] = []
         gone: set[str] = set()
@@ -151,7 +151,8 @@ class Model:
                 gone.add(entry_id)
                 del group.pending[key, entry_id]
             else:
-                got.append(self._give(group, key, entry_id, Pending(consumer, _after_a_death(pending.count))))
+                count = pending.count if pending.owner == consumer else _after_a_death(pending.count)
+                got.append(self._give(group, key, entry_id, Pending(consumer, count)))
         if gone and self._trimmed is Trimmed.KEPT:
             # Whoever is given one without its id looks at all that it has.
             for entry_id, pending in self._pending_of(group, key):

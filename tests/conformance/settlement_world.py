@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fakeredis import FakeServer
@@ -28,11 +28,12 @@ LEASE_MS = 30 * 60_000
 SOME_WAY_OFF_MS = 10**10
 
 
-@dataclass(frozen=True, slots=True)
 class FakeEndpoint(Endpoint):
     """A fakeredis inside this process. Not its TCP server: that ends the connection with every error reply, NOSCRIPT included."""
 
-    fake: FakeServer = field(default_factory=lambda: FakeServer(version=(7, 0), server_type="redis"), repr=False)
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.fake = FakeServer(version=(7, 0), server_type="redis")
 
     def connection(self) -> AbstractConnection:
         retry = Retry(NoBackoff(), 0)

@@ -161,6 +161,8 @@ async def test_a_deleted_entry_hides_those_beside_it(server, aredis):
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_user_of_the_how_to_may_count_and_nothing_else(private_server, kind):
     """Its rights are enough for every trigger, and it can neither read an entry nor write one."""
+    if kind == "redis-6.2":
+        pytest.skip("rights to read a key alone (%R~) are there from Redis 7.0 on, and so is the lag that KEDA asks for")
     page = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
     [rights] = re.findall(r"^redis-cli ACL SETUSER keda (.*?)$", page.replace("\\\n", " "), flags=re.MULTILINE)
     server = private_server(kind)

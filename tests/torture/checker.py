@@ -214,7 +214,7 @@ def redelivery_is_bounded(history: History, rules: Rules) -> Iterator[Violation]
     dying = sum(plans.get(run.number, Plan()).seconds for run in history.runs if run.ended is None and _died(run, history))
     for run, death, again in redeliveries(history):
         alone = dying + 2 * longest
-        bound = rules.lease * (1 + rules.hold + 1.25 / 4) + alone + 1 + rules.slack
+        bound = rules.lease * (1 + rules.hold + 1.25 / 4) + alone + 1 + rules.restart + rules.slack
         troubles = [one.end for one in history.disturbances if one.begin < again.started and one.end > death]
         since = max([death, *(end for end in troubles if end < again.started)])
         if again.started - since > bound:
@@ -304,7 +304,8 @@ def processes_end_as_told(history: History, rules: Rules) -> Iterator[Violation]
             if life.code != -9:
                 yield Violation("I9", f"worker {life.pid} was killed, and exited with {life.code}")
         elif life.ordered == "term":
-            if life.code not in rules.exit_codes:
+            # Before it listens to signals, TERM ends it as it ends any process; it has taken nothing by then.
+            if life.code not in rules.exit_codes and not (life.code == -15 and not life.ready):
                 yield Violation("I9", f"worker {life.pid} drained, and exited with {life.code}")
         elif life.code not in rules.crash_codes and not _found_no_server(life, history):
             yield Violation("I9", f"worker {life.pid} exited with {life.code} unasked")

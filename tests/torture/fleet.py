@@ -83,7 +83,7 @@ class Worker:
 
     def life(self) -> Life:
         """What is known of it."""
-        return Life(self.pid, self.started, self.ended, self._process.returncode, self.ordered, self.ordered_at)
+        return Life(self.pid, self.started, self.ended, self._process.returncode, self.ordered, self.ordered_at, self.is_ready())
 
     def footprint(self) -> Footprint | None:
         """What it has open now; None when it is gone."""

@@ -73,7 +73,7 @@ class Run:
 class Life:
     """A worker process. `ordered` is the signal that it was sent, and when; without one it was not meant to end.
 
-    `ready` is when it said so in its log. `code` is what it exited with, as subprocess has it (a signal is negative).
+    `ready` says whether it ever read. `code` is what it exited with, as subprocess has it (a signal is negative).
     """
 
     pid: int
@@ -82,6 +82,7 @@ class Life:
     code: int | None = None
     ordered: str | None = None
     ordered_at: float | None = None
+    ready: bool = True
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ class Rules:
     settle: float = 0.5
     hold: float = 2 / 3
     """The share of a lease for which a worker holds its sweeps after its start and after troubles."""
+    restart: float = 0.0
+    """How long a new worker may take to be there, where so many die at once that entries wait for one."""
     recovery: float = 8.0
     """How soon after a trouble's end something is handled again: a pause between two tries is up to five seconds."""
     connections: int = 3

@@ -106,6 +106,7 @@ def _carry_out(order: Order, folder: Path, canary: Canary) -> tuple[History, int
         drained = _drain(scene)
         after = _settled_footprints(scene)
         fleet.retire_all()
+        scene.disturbances += canary.delays(began, LEASE / 10)
         rules = Rules(**{"lease": LEASE, "events": fault.events, "slack": canary.latest(began), **fault.rules})
         return _history(scene, before, after, drained), scene.fired, rules
 

@@ -143,6 +143,10 @@ class Canary:
         self._late: list[tuple[float, float]] = []
         threading.Thread(target=self._run, name="torture-canary", daemon=True).start()
 
+    def delays(self, since: float, longer_than: float) -> list[Disturbance]:
+        """The times when this machine was so late that leases may have run out: a cause like any other, and put on record like it."""
+        return [Disturbance("machine late", at, at + late + 0.02) for at, late in self._late if at >= since and late > longer_than]
+
     def latest(self, since: float) -> float:
         """The greatest delay since that moment."""
         return max((late for at, late in self._late if at >= since), default=0.0)

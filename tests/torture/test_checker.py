@@ -250,6 +250,8 @@ def test_a_killer_is_stopped_after_one_death_in_company_and_three_alone():
         (life(B), set()),
         (life(B, code=-9, ordered="kill"), set()),
         (life(B, code=4), {"I9"}),
+        (life(B, code=-15), {"I9"}),
+        (replace(life(B, code=-15), ready=False), set()),
         (life(B, code=1, ordered=None), {"I9"}),
         (replace(life(B), code=None, ended=None), {"I9"}),
         (life(B, code=3, ordered=None), {"I9"}),

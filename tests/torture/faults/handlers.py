@@ -43,5 +43,11 @@ FAULTS = (
         mix={"ok": 60, **dict.fromkeys(RAISING, 3)},
         events=one_of("delivery.dead_lettered"),
     ),
-    Fault("poison", poison, mix={**PLAIN, "long": 2.0}, rules={"crash_codes": HOW_THEY_DIE}, events=one_of("entries.reclaimed")),
+    Fault(
+        "poison",
+        poison,
+        mix={**PLAIN, "long": 2.0},
+        rules={"crash_codes": HOW_THEY_DIE, "restart": 5.0},
+        events=one_of("entries.reclaimed"),
+    ),
 )
