@@ -120,7 +120,8 @@ async def measure(client: redis.asyncio.Redis, process: WorkerProcess) -> dict[s
         "places": len(consumer._places._taken),
         "running": (len(consumer._executor._running), len(consumer._executor._occupied)),
         "acks": len(consumer._settlement._acks),
-        "troubles": (sorted(consumer._settlement._troubles), sorted(consumer._reclaimer._troubles)),
+        # One for each step and stream at most, made when first needed.
+        "troubles": {stream for _, stream in consumer._settlement._troubles} | consumer._reclaimer._troubles.keys(),
         "listeners": len(process._budget._listeners),
     }
 

@@ -272,7 +272,7 @@ def stop_in_flight(life: Life, scenario: Scenario) -> None:
     """SIGTERM without any grace while the entry is in flight: it must be released."""
     life.add(scenario.stream)
     victim = life.start(scenario.handler, "--grace", "0s")
-    life.until(lambda: life.notes("started"))
+    life.until(lambda: life.notes("started") and life.is_parked)
     life.look()
     victim.send(signal.SIGTERM)
     life.until(lambda: not victim.lives)
