@@ -64,7 +64,7 @@ class Intake:
         self._binding_of = {key: b for b in plan.bindings for key in (b.keys.stream, b.keys.retry)}
         self._isolation = plan.isolation
         self._budget = plan.budget
-        self._first_look = True
+        self._looked_at: set[str] = set()
         self._closed = False
         self.lock: asyncio.Lock = asyncio.Lock()
         """Held by sweeps and by reconciling: to either, the other's reply on its way would look like a lost one."""
@@ -118,7 +118,7 @@ class Intake:
             for binding in self._plan.bindings:
                 for key in (binding.keys.retry, binding.keys.stream) if binding.ready else ():
                     await self._reconcile(key, binding.group)
-            self._first_look = False
+                    self._looked_at.add(key)
 
     def held_of(self, binding: Binding) -> list[str]:
         """What is held here of a stream."""
@@ -146,7 +146,7 @@ class Intake:
     async def _reconcile(self, key: str, group: str) -> None:
         sent_at = monotonic()
         held = self._leases.entry_ids(key)
-        pages = await reading.reconcile(self._link, key, group, self._plan.consumer, held=held, died=self._first_look)
+        pages = await reading.reconcile(self._link, key, group, self._plan.consumer, held=held, died=key not in self._looked_at)
         for page in pages:
             if page.taken:
                 why = "a reply was lost, or an earlier process of this name died"

@@ -57,6 +57,7 @@ class LeaseKeeper:
         self._claim = claim
         self._log = log
         self._trouble = Trouble(log, "leases", group=group)
+        self._claim_trouble = Trouble(log, "claiming_name", group=group)
         self._held: dict[tuple[str, str], Lease] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -152,7 +153,9 @@ class LeaseKeeper:
             if self._claim is not None:
                 self._claim.renew(self._link)
         except (ConnectionLost, ServerError) as error:
-            self._trouble.strikes(sentence(error))
+            self._claim_trouble.strikes(sentence(error))
+        else:
+            self._claim_trouble.is_over()
 
     def _renew(self, key: str, leases: list[Lease]) -> bool:
         """Renew leases of one stream; false when the server cannot be reached, so that there is no use in going on."""

@@ -254,6 +254,7 @@ class Reader:
 
     async def _establish_one(self, binding: Binding) -> None:
         if await binding.establish(self._link, self._intake.held_of(binding)):
+            self._in_doubt = True
             self._ready()
 
     async def _sleep(self, seconds: float) -> None:

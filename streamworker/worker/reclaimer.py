@@ -17,7 +17,7 @@ from typing import Any
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import groups, reading
-from streamworker.streams.faults import sentence
+from streamworker.streams.faults import concerns_all, sentence
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.intake import Intake, Plan
@@ -26,6 +26,9 @@ from streamworker.worker.waiting import happens_within
 
 PAGE = 50
 """How many entries one sweep of a stream takes: they wait here while each is run alone, and others may have the rest."""
+
+FIRST_PAGE = 8
+"""How many the first one takes, and twice as many each time: how large entries are shows only when they are here."""
 
 SHORTEST_PAUSE_SECONDS = 0.05
 CONSUMER_FORGOTTEN_AFTER = timedelta(minutes=5)
@@ -47,6 +50,7 @@ class Reclaimer:
         self._doubt = doubt
         self._log = log
         self._guard = guard
+        self._page = FIRST_PAGE
         self._troubles: dict[str, Trouble] = {}
         self._cursors: dict[str, str] = {}
         self._stopping = asyncio.Event()
@@ -82,7 +86,8 @@ class Reclaimer:
         except ServerError as error:
             trouble.strikes(sentence(error))
             self._doubt()
-            self._guard.hold(monotonic())
+            if concerns_all(error):  # one stream's trouble, such as a missing right, is no reason to leave the others alone
+                self._guard.hold(monotonic())
         else:
             trouble.is_over()
         return unfinished
@@ -127,7 +132,7 @@ class Reclaimer:
                     self._consumer,
                     lease_ms=self._lease_ms,
                     cursor=self._cursors.get(key, "0-0"),
-                    count=max(1, min(PAGE, self._budget.left // self._budget.expected)),
+                    count=max(1, min(self._page, self._budget.left // self._budget.expected)),
                     not_after_ms=self._guard.latest_ms(sent_at),
                 )
                 if page is None:
@@ -137,6 +142,8 @@ class Reclaimer:
                 await self._intake.accept_page(page, sent_at)
             # As it was when we asked, because a busy event loop may have kept the answer from us for a while.
             self._guard.saw(server_ms, sent_at)
+            if page.taken:
+                self._page = min(PAGE, 2 * self._page)
             self._cursors[key] = "0-0" if page.following is None else page.following
             if page.following is None or page.taken:
                 return page.following is not None
