@@ -18,7 +18,7 @@ from random import Random
 from tests.torture.history import Footprint, Life, Run
 
 ROOT = Path(__file__).parents[2]
-APP = "tests.torture.app:app"
+APP = "tests.torture.fleet_app:app"
 LOOK = 0.02
 RESTART_PAUSE = 0.1
 
