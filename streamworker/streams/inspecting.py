@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from streamworker.delivery import Entry
+from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams.wire import Link
 
 PAGE_SECONDS = 30.0
@@ -58,9 +59,18 @@ async def pending(
     return [PendingEntry(row[0].decode(), row[1].decode(errors="backslashreplace"), row[2], row[3]) for row in reply]
 
 
-async def greet(link: Link) -> None:
-    """See that the server answers (PING)."""
-    await link.call("PING")
+async def greet(link: Link, *, within: float = 5.0) -> None:
+    """See that the server answers (PING). Raises `ConnectionLost` or `ServerError`."""
+    await link.call("PING", within=within)
+
+
+async def is_there(link: Link, *, within: float = 5.0) -> bool:
+    """Whether the server answers."""
+    try:
+        await greet(link, within=within)
+    except (ConnectionLost, ServerError):
+        return False
+    return True
 
 
 async def kind(link: Link, key: str) -> str:

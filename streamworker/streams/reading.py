@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamworker.delivery import Entry
-from streamworker.errors import ConnectionLost, ServerError
+from streamworker.errors import ServerError
 from streamworker.streams.faults import answered
 from streamworker.streams.scripts import script
 from streamworker.streams.wire import Argument, Link
@@ -128,20 +128,6 @@ async def may_sweep(link: Link, key: str, consumer: str, *, interval_ms: int) ->
 async def unblock(link: Link, client_id: int) -> None:
     """End the blocked read of another connection as if its time were up; its reply is not lost, unlike with a cancelled read."""
     await link.call("CLIENT", "UNBLOCK", client_id)
-
-
-async def check(link: Link) -> None:
-    """Find out soon whether somebody is still at the other end. Raises `ConnectionLost` when nobody is."""
-    await link.call("PING", within=READ_MARGIN_SECONDS)
-
-
-async def is_there(link: Link) -> bool:
-    """Whether somebody is at the other end."""
-    try:
-        await check(link)
-    except (ConnectionLost, ServerError):
-        return False
-    return True
 
 
 async def client_id(link: Link) -> int:

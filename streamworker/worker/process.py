@@ -18,6 +18,7 @@ from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import Remedy, remedy_for
 from streamworker.streams.groups import are_finished
+from streamworker.streams.inspecting import greet, is_there
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
@@ -145,7 +146,7 @@ class WorkerProcess:
     async def _connect(self) -> Link:
         link = Link(self._endpoint)
         try:
-            await link.call("PING")
+            await greet(link)
         except ServerError as error:
             if remedy_for(error) is Remedy.CONFIGURE:
                 await link.close()
@@ -230,11 +231,7 @@ class WorkerProcess:
         """Whether the server answers is known by asking it: a reader that waits for entries cannot tell a quiet one from a dead one."""
         while True:
             before = self._connected
-            try:
-                await link.call("PING")
-                self._connected = True
-            except (ConnectionLost, ServerError):
-                self._connected = False
+            self._connected = await is_there(link)
             if self._connected is not before:
                 self.changed.set()
             await asyncio.sleep(BEAT.total_seconds())

@@ -13,7 +13,7 @@ from typing import Any
 
 from streamworker.errors import ConnectionLost, GroupLost, ServerError
 from streamworker.observe.troubles import Trouble
-from streamworker.streams import reading
+from streamworker.streams import inspecting, reading
 from streamworker.streams.faults import Remedy, concerns_all, remedy_for, sentence
 from streamworker.streams.reading import Room
 from streamworker.streams.wire import Link
@@ -162,8 +162,7 @@ class Reader:
             for binding in pool.bindings:
                 await self._establish_one(binding)
         # What has silently cut our connection may have cut the other one, whose calls would wait for long answers.
-        await reading.check(self._commands)
-        self._in_doubt = True
+        await inspecting.greet(self._commands, within=reading.READ_MARGIN_SECONDS)
         await self._settle_doubt()
         self.established.set()
 

@@ -23,8 +23,9 @@ from streamworker.observe.troubles import Trouble
 from streamworker.policies import DeadLetterPolicy
 from streamworker.streams import settling
 from streamworker.streams.faults import sentence
+from streamworker.streams.inspecting import is_there
 from streamworker.streams.keys import GroupKeys
-from streamworker.streams.reading import is_there
+from streamworker.streams.reading import READ_MARGIN_SECONDS
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.backoff import Pauses
@@ -172,7 +173,7 @@ class Settlement:
             try:
                 return await settling.commit(self._link, delivery.group, delivery.lease, publishes)
             except ConnectionLost as lost:
-                if largest < LEAST_LIMIT_OF_A_SERVER or not await is_there(self._link):
+                if largest < LEAST_LIMIT_OF_A_SERVER or not await is_there(self._link, within=READ_MARGIN_SECONDS):
                     raise
                 hung_up += 1
                 if hung_up < HANGS_UP_AT_MOST:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from streamworker import addresses
 from streamworker.settings import PREFIX, Settings
 from tests.examples.dockerfile import FILE, environment, instruction, parsed, said, stages
 from tests.examples.manifests import container, pod
@@ -73,7 +74,6 @@ def test_the_command_of_the_image_is_the_deployments():
 
 def test_the_health_check_asks_where_the_worker_answers():
     """Docker's own check is a command of ours, for the address that the image sets."""
-    addresses = pytest.importorskip("streamworker.addresses")
     name, options = parsed(*split(instruction("HEALTHCHECK")))
     names = {name for name in environment() if name.startswith(PREFIX)}
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from streamworker import addresses
 from streamworker.cli.loading import load_app
 from streamworker.settings import PREFIX, Settings, parse_duration
 from streamworker.streams.keys import keys_of
+from streamworker.supervisor import verdicts
 from streamworker.worker.watchdog import MARGIN
 from tests.examples.dockerfile import instruction, parsed
 from tests.examples.manifests import FILES, FOLDER, ROOT, container, pod, problems, read, triggers
@@ -109,12 +111,10 @@ def test_handlers_end_within_the_grace():
 
 def test_probes_ask_what_the_worker_serves():
     """Each probe has its path, all of them the health port."""
-    addresses = pytest.importorskip("streamworker.addresses")
-    served = pytest.importorskip("streamworker.supervisor.verdicts").PROBES
     worker = container()
     [port] = worker["ports"]
 
-    assert {f"/{name}" for name in served} == set(PROBES.values())
+    assert {f"/{name}" for name in verdicts.PROBES} == set(PROBES.values())
     assert PROBES == {name: worker[name]["httpGet"]["path"] for name in PROBES}
     assert {port["name"]} == {worker[name]["httpGet"]["port"] for name in PROBES}
     assert addresses.IN_A_POD[1] == port["containerPort"]

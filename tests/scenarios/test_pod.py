@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import redis
 
 from tests.scenarios.test_life_and_death import add, pending
 from tests.scenarios.workers import Fleet, a_fleet
@@ -19,12 +18,6 @@ from tests.waiting import wait_until
 
 APP = "tests.scenarios.pod_app:app"
 LIMIT_SECONDS = 1.5
-
-
-@pytest.fixture
-def client(valkey) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(valkey.url) as client:
-        yield client
 
 
 @pytest.fixture

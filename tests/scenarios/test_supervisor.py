@@ -23,12 +23,6 @@ APP = "tests.scenarios.pod_app:app"
 
 
 @pytest.fixture
-def client(valkey) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(valkey.url) as client:
-        yield client
-
-
-@pytest.fixture
 def fleet(valkey, tmp_path) -> Iterator[Fleet]:
     with a_fleet(valkey.url, tmp_path) as fleet:
         yield fleet
