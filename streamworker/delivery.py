@@ -1,4 +1,4 @@
-"""The values that travel through a worker: entries, deliveries, outcomes, verdicts. Imports nothing of ours.
+"""The values that travel through a worker: deliveries, outcomes, verdicts. Imports nothing of ours but what an entry is.
 
 What happened (`Outcome`), what should be done (`Verdict`) and doing it (`worker/settlement.py`) are three things in three rooms.
 """
@@ -11,16 +11,9 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias, TypedDict
 
-Fields: TypeAlias = list[bytes]
-"""An entry's fields as Redis sends them: name, value, name, value … Order and repeated names are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What lies in a stream: an id and its fields."""
-
-    id: str
-    fields: Fields
+from streamworker.entries import Entry as Entry
+from streamworker.entries import Fields as Fields
+from streamworker.entries import read_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +75,13 @@ class History:
     last_error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Delivery:
     """One handing of an entry to a worker: entry + stream + group + attempt + lease.
 
     `id` is the id of the *original* entry and the same on every attempt, so it serves as an idempotency key.
-    `attempt` starts at 1; `crashes` counts earlier deliveries that ended without any verdict.
+    `attempt` starts at 1; `crashes` counts earlier deliveries that ended without any verdict. Treat it as frozen: it is not only because
+    a worker makes many of them.
     """
 
     id: str
@@ -95,9 +89,17 @@ class Delivery:
     group: str
     consumer: str
     fields: Fields = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
     history: History
     lease: Lease = field(repr=False)
+    size: int = field(repr=False)
+    _headers: Mapping[str, str] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The entry's headers by their name without its leading underscore; read when first asked for, because most are not."""
+        if self._headers is None:
+            self._headers = read_headers(self.fields)
+        return self._headers
 
     @property
     def attempt(self) -> int:
@@ -108,11 +110,6 @@ class Delivery:
     def crashes(self) -> int:
         """How many deliveries of this entry ended without any verdict because their worker died."""
         return self.history.crashes
-
-    @property
-    def size(self) -> int:
-        """The bytes of its names and values."""
-        return sum(map(len, self.fields))
 
     @property
     def key(self) -> str | None:
@@ -146,6 +143,10 @@ class Succeeded:
     """The handler returned; `publishes` is what it asked to publish."""
 
     publishes: tuple[Outgoing, ...] = ()
+
+
+SUCCEEDED = Succeeded()
+"""By far the most frequent outcome, made once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,10 @@ class Ack:
     """Done: acknowledge, and commit `publishes` with the acknowledgement."""
 
     publishes: tuple[Outgoing, ...] = ()
+
+
+ACK = Ack()
+"""By far the most frequent verdict, made once."""
 
 
 @dataclass(frozen=True, slots=True)

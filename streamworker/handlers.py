@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from time import time
 from typing import Any, Literal, TypeAlias, Unpack, get_type_hints
 
 import structlog
@@ -66,21 +67,32 @@ class _Nothing:
         yield
 
 
+_NOTHING = _Nothing()
+
+
 @dataclass(slots=True, eq=False)
 class Context:
     """What a handler and its middleware are given beside the body.
 
-    `body` is the decoded body, `state` what the lifespan yielded, `deadline` when the handler's timeout ends (`None`: never).
+    `body` is the decoded body, `state` what the lifespan yielded.
     """
 
     delivery: Delivery
     handler: Handler
     body: Any
     state: Mapping[str, Any]
-    deadline: datetime | None
     _encode: Publish = field(repr=False)
-    _publishes: list[Outgoing] = field(default_factory=list, repr=False)
+    _began: float = field(default_factory=time, repr=False)
+    _publishes: list[Outgoing] | None = field(default=None, repr=False)
     _log: Any = field(default=None, repr=False)
+    unentered: int = field(default=0, init=False, repr=False)
+    """How many times a middleware has called `call_next` and not awaited it; the worker's own account."""
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the handler's timeout ends, by this machine's clock; `None`: never."""
+        timeout = self.handler.timeout
+        return None if timeout is None else datetime.fromtimestamp(self._began, UTC) + timeout
 
     @property
     def log(self) -> Any:
@@ -112,26 +124,24 @@ class Context:
         May be awaited or not, so plain functions can call it. The entry's id is not known before the commit, so none is returned.
         Raises `EncodeError` when the body cannot be written.
         """
-        self._publishes.append(self._encode(stream, body, **options))
-        return _Nothing()
+        outgoing = self._encode(stream, body, **options)
+        if self._publishes is None:
+            self._publishes = []
+        self._publishes.append(outgoing)
+        return _NOTHING
 
     @property
     def publishes(self) -> tuple[Outgoing, ...]:
         """What was published so far, waiting for the acknowledgement."""
-        return tuple(self._publishes)
+        return () if self._publishes is None else tuple(self._publishes)
 
     def forget_publishes(self) -> None:
         """Drop what was published so far: for a middleware that starts the handler a second time."""
-        self._publishes.clear()
+        self._publishes = None
 
 
 CallNext: TypeAlias = Callable[[Context], Coroutine[Any, Any, None]]
 Middleware: TypeAlias = Callable[[Context, CallNext], Awaitable[Any]]
-
-
-def deadline_of(handler: Handler) -> datetime | None:
-    """When a run of `handler` that starts now must have ended."""
-    return None if handler.timeout is None else datetime.now(UTC) + handler.timeout
 
 
 def read_signature(function: HandlerFunction) -> Signature:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from streamworker.codecs import codec_named, read_headers
+from streamworker.codecs import codec_named
 from streamworker.codecs.base import Decoder
 from streamworker.codecs.dead_letters import Obituary
 from streamworker.delivery import Delivery, Entry, Fields, History, Lease, Outgoing, Reason
@@ -47,9 +47,9 @@ def a_delivery(
         group=group,
         consumer=consumer,
         fields=given,
-        headers=read_headers(given),
         history=History(**history),
         lease=a_lease(key=stream, entry_id=id, consumer=consumer) if lease is None else lease,
+        size=sum(map(len, given)),
     )
 
 
@@ -93,7 +93,7 @@ def an_executor(*, middleware: Sequence[Middleware] = (), state: Mapping[str, An
 
 def a_context(function: Callable[..., Awaitable[Any]] = do_nothing, **history: Any) -> Context:
     """A context as a handler gets it."""
-    return Context(a_delivery(**history), a_handler(function), {}, {}, None, a_publish)
+    return Context(a_delivery(**history), a_handler(function), {}, {}, a_publish)
 
 
 def a_taken(*, key: str = "orders", entry_id: str = AN_ENTRY_ID, fields: Fields | None = None, count: int = 1) -> Taken:

@@ -11,8 +11,9 @@ from typing import Any
 import typer
 
 from streamworker.codecs import codec_named
-from streamworker.codecs.headers import is_header, write_headers
-from streamworker.delivery import Fields, Outgoing
+from streamworker.codecs.headers import write_headers
+from streamworker.delivery import Outgoing
+from streamworker.entries import Fields, is_header
 from streamworker.errors import ConnectionLost, EncodeError, ServerError, SetupError
 from streamworker.observe.printing import printable
 from streamworker.streams import publishing

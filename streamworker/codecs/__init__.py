@@ -10,8 +10,8 @@ from difflib import get_close_matches
 
 from streamworker.codecs.base import Codec, Decoder
 from streamworker.codecs.fields import FieldsCodec
-from streamworker.codecs.headers import read_headers
 from streamworker.codecs.json import JsonCodec
+from streamworker.entries import read_headers
 from streamworker.errors import SetupError
 
 __all__ = ["Codec", "Decoder", "FieldsCodec", "JsonCodec", "codec_named", "read_headers"]

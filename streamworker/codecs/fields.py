@@ -9,14 +9,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from streamworker.codecs.base import Decoder
-from streamworker.codecs.headers import is_header, write_headers
+from streamworker.codecs.headers import write_headers
 from streamworker.codecs.readers import read_raw
 from streamworker.codecs.reasons import shown, shown_bytes
 from streamworker.codecs.records import RecordReader, ScalarReader
 from streamworker.codecs.shapes import Shape, Takes, described, is_raw, not_a_body
 from streamworker.codecs.texts import UNWRITABLE, bytes_of, plain, text_of
 from streamworker.codecs.writers import RecordWriter
-from streamworker.delivery import Fields
+from streamworker.entries import Fields, is_header
 from streamworker.errors import EncodeError
 
 _SCALAR_FIELD = b"value"

@@ -12,13 +12,12 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_json, to_jsonable_python
 
 from streamworker.codecs.base import Decoder
-from streamworker.codecs.headers import is_header, write_headers
+from streamworker.codecs.headers import write_headers
 from streamworker.codecs.readers import read_raw
-from streamworker.codecs.reasons import names_in, shown
-from streamworker.codecs.records import validated
+from streamworker.codecs.reasons import names_in, refused, shown
 from streamworker.codecs.shapes import described, is_raw
 from streamworker.codecs.texts import UNWRITABLE
-from streamworker.delivery import Fields
+from streamworker.entries import Fields, is_header
 from streamworker.errors import DecodeError, EncodeError, SetupError
 
 _check_numbers = json.JSONEncoder(allow_nan=False).encode
@@ -50,15 +49,18 @@ class JsonCodec:
         """What reads entries for a handler with this annotation. Raises `SetupError` when it cannot be a body."""
         if is_raw(annotation):
             return read_raw
-        validate = partial(described(annotation)[0].validate_json, by_alias=True)
+        # The adapter's own method looks at its options anew for each entry.
+        validate = partial(described(annotation)[0].validator.validate_json, by_alias=True)
         field = self._field
 
         def decode(fields: Fields) -> Any:
-            for position in range(len(fields) - 2, -1, -2):  # backwards: of repeated names the last wins
-                if fields[position] == field:
-                    return validated(validate, fields[position + 1])
-            held = f"it holds {names_in(fields)}" if fields else "it is empty"
-            raise DecodeError(f"the entry has no field {shown(field.decode())!r}: {held}")
+            try:
+                return validate(fields[1] if len(fields) == 2 and fields[0] == field else _value_of(fields, field))
+            except (MemoryError, DecodeError):
+                raise  # the first says something about this process, nothing about the entry
+            except Exception as error:  # noqa: BLE001 - validators are the user's code; whatever they raise refuses this entry
+                refusal = refused(error)
+            raise refusal
 
         return decode
 
@@ -78,3 +80,11 @@ class JsonCodec:
         if adapter is None:
             adapter = self._adapters[kind] = described(kind)[0]
         return adapter
+
+
+def _value_of(fields: Fields, field: bytes) -> bytes:
+    for position in range(len(fields) - 2, -1, -2):  # backwards: of repeated names the last wins
+        if fields[position] == field:
+            return fields[position + 1]
+    held = f"it holds {names_in(fields)}" if fields else "it is empty"
+    raise DecodeError(f"the entry has no field {shown(field.decode())!r}: {held}")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from streamworker.codecs.headers import is_header
 from streamworker.codecs.reasons import shown
 from streamworker.codecs.shapes import Node, Shape, Takes, described, written_name
 from streamworker.codecs.texts import UNWRITABLE, Writer, bytes_of, guarded_text_of, json_of, text_of
-from streamworker.delivery import Fields
+from streamworker.entries import Fields, is_header
 from streamworker.errors import EncodeError, SetupError
 
 

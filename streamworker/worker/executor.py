@@ -8,38 +8,52 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
+from types import coroutine
 from typing import Any, TypeAlias
 
 import structlog
 
-from streamworker.delivery import Delivery, Failed, Interrupted, Interruption, Lease, Malformed, Outcome, Succeeded
+from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Lease, Malformed, Outcome, Succeeded
 from streamworker.errors import DecodeError, HandlerTimeout
-from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish, deadline_of
+from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
+from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
 
 _Ended: TypeAlias = tuple[Any, BaseException | None]
 """What a function in a thread returned, or what it raised."""
 
 
+class _Prepared:
+    """What the runs of one handler have in common: its chain, if it needs one, and for each stream what its log lines know."""
+
+    __slots__ = ("chain", "contexts", "handler", "timeout")
+
+    def __init__(self, handler: Handler, chain: CallNext | None) -> None:
+        self.handler = handler
+        self.chain = chain
+        self.timeout = None if handler.timeout is None else handler.timeout.total_seconds()
+        self.contexts: dict[str, contextvars.Context] = {}
+
+
 @dataclass(slots=True, eq=False)
-class _Run:
-    """A handler that runs: the task it runs in, and why we stopped it, if we did."""
+class Run:
+    """A handler that has started and waits for something: `Executor.finish` awaits its end."""
 
-    task: asyncio.Task[Any]
+    delivery: Delivery
+    prepared: _Prepared
+    context: Context | None
+    variables: contextvars.Context
+    work: Coroutine[Any, Any, Any]
+    waits_for: Any
+    task: asyncio.Task[Any] | None = None
     stopped: Interruption | None = None
-    called: int = 0
-    entered: int = 0
-
-    @property
-    def was_skipped(self) -> bool:
-        """Whether a middleware has called `call_next` without awaiting it, so that what it stands for has not run."""
-        return self.called > self.entered
+    timed_out: bool = False
 
 
 class Executor:
@@ -49,14 +63,21 @@ class Executor:
         self._middleware = tuple(middleware)
         self._state = state
         self._publish = publish
-        self._chains: dict[str, CallNext] = {}
-        self._running: dict[int, _Run] = {}
+        self._variables = contextvars.copy_context()
+        self._prepared: dict[str, _Prepared] = {}
+        self._running: dict[int, Run] = {}
+        self._timeouts: Timeouts[Run] = Timeouts(self._time_is_over)
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="streamworker-handler")
         self._occupied: dict[int, asyncio.Event] = {}
         self._waits_for_none = False
 
     async def run(self, delivery: Delivery, handler: Handler) -> Outcome:
         """What happened when `handler` was given `delivery`. Never raises, except for a cancellation that is not ours."""
+        begun = self.begin(delivery, handler)
+        return await self.finish(begun) if type(begun) is Run else begun
+
+    def begin(self, delivery: Delivery, handler: Handler) -> Outcome | Run:
+        """Start `handler`, in the running task; what happened, or, where it waits for something, the run that has begun. Never raises."""
         if delivery.lease.lost:
             return Interrupted(Interruption.LEASE_LOST)
         try:
@@ -65,8 +86,49 @@ class Executor:
             return Malformed(error)
         except BaseException as error:  # noqa: BLE001  # a codec of the user's own may break its promise; that must not end the worker
             return Failed(error)
-        context = Context(delivery, handler, body, self._state, deadline_of(handler), self._publish)
-        return await self._guarded(context)
+        prepared = self._prepared.get(handler.name) or self._prepare(handler)
+        variables = (prepared.contexts.get(delivery.stream) or self._know_stream(prepared, delivery)).copy()
+        context = None
+        try:
+            if prepared.chain is None and not handler.wants_context:
+                work = handler.function(body)
+            else:
+                context = Context(delivery, handler, body, self._state, self._publish)
+                work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
+            waits_for = variables.run(_first_step, work, delivery)
+        except StopIteration:
+            return SUCCEEDED if context is None else _succeeded(context)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
+            return Failed(error)
+        return Run(delivery, prepared, context, variables, work, waits_for)
+
+    async def finish(self, run: Run) -> Outcome:
+        """What happened in the end, awaited in the task in which the run has begun. Raises a cancellation that is not ours."""
+        run.task = task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a handler runs in a task")
+        number, timeout = id(run.delivery.lease), run.prepared.timeout
+        self._running[number] = run
+        if timeout is not None:
+            self._timeouts.watch(run, timeout)
+        try:
+            await _rest(run)
+        except asyncio.CancelledError as error:
+            if run.stopped is None and not run.timed_out:
+                if task.cancelling():
+                    raise
+                return Failed(error)
+            return _stopped(run, error)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
+            # What it made of our cancellation is not its failure, and must not cost an attempt.
+            return Failed(error) if run.stopped is None else Interrupted(run.stopped)
+        finally:
+            del self._running[number]
+            if timeout is not None:
+                self._timeouts.forget(run, timeout)
+            if run.stopped is not None or run.timed_out:
+                task.uncancel()
+        return SUCCEEDED if run.context is None else _succeeded(run.context)
 
     def interrupt(self, lease: Lease, why: Interruption) -> bool:
         """Stop the handler that runs under this lease; false when none does. A thread cannot be stopped, only left alone."""
@@ -74,8 +136,13 @@ class Executor:
         if run is None or run.stopped is not None:
             return False
         run.stopped = why
-        run.task.cancel()
+        if not run.timed_out:
+            _cancel(run)
         return True
+
+    def interrupt_all(self, why: Interruption) -> int:
+        """Stop every handler that runs; answers how many were stopped by that."""
+        return sum(self.interrupt(run.delivery.lease, why) for run in list(self._running.values()))
 
     def overstays(self, delivery: Delivery) -> bool:
         """Whether the delivery has its outcome while its thread still runs."""
@@ -103,61 +170,34 @@ class Executor:
         """Start no thread any more, and wait for none."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _guarded(self, context: Context) -> Outcome:
-        lease = context.delivery.lease
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a handler runs in a task")
-        run = self._running[id(lease)] = _Run(task)
-        try:
-            await self._timed(context)
-        except asyncio.CancelledError as error:
-            if run.stopped is not None:
-                return Interrupted(run.stopped)
-            if task.cancelling():
-                raise
-            return Failed(error)
-        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
-            # What it made of our cancellation is not its failure, and must not cost an attempt.
-            return Failed(error) if run.stopped is None else Interrupted(run.stopped)
-        finally:
-            del self._running[id(lease)]
-            if run.stopped is not None:
-                task.uncancel()
-        if run.was_skipped:
-            return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
-        return Succeeded(context.publishes)
-
-    async def _timed(self, context: Context) -> None:
-        chain = self._chain(context.handler)
-        timeout = context.handler.timeout
-        if timeout is None:
-            await chain(context)
-            return
-        scope = asyncio.timeout(timeout.total_seconds())
-        try:
-            async with scope:
-                await chain(context)
-        except TimeoutError as error:
-            if scope.expired():
-                raise HandlerTimeout(f"{context.handler.name} ran longer than {timeout}") from error
-            raise
-
-    def _chain(self, handler: Handler) -> CallNext:
-        """Middleware around the handler, the first registered outermost; built once."""
-        chain = self._chains.get(handler.name)
-        if chain is None:
+    def _prepare(self, handler: Handler) -> _Prepared:
+        chain = None
+        if self._middleware or handler.executor != "async":
             innermost: CallNext = self._call_async if handler.executor == "async" else self._call_in_thread
-            chain = self._chains[handler.name] = reduce(self._wrap, reversed(self._middleware), innermost)
-        return chain
+            # The first registered is the outermost.
+            chain = reduce(self._wrap, reversed(self._middleware), innermost)
+        prepared = self._prepared[handler.name] = _Prepared(handler, chain)
+        return prepared
+
+    def _know_stream(self, prepared: _Prepared, delivery: Delivery) -> contextvars.Context:
+        """The context variables that all runs of a handler on one stream begin with; the user's own log lines carry the delivery too."""
+        variables = prepared.contexts[delivery.stream] = self._variables.copy()
+        handler = prepared.handler.name
+        variables.run(structlog.contextvars.bind_contextvars, stream=delivery.stream, group=delivery.group, handler=handler)
+        return variables
+
+    def _time_is_over(self, run: Run) -> None:
+        if run.stopped is None:
+            run.timed_out = True
+            _cancel(run)
 
     def _wrap(self, inner: CallNext, middleware: Middleware) -> CallNext:
         async def enter(context: Context) -> None:
-            self._running[id(context.delivery.lease)].entered += 1
+            context.unentered -= 1
             await inner(context)
 
         def call_next(context: Context) -> Coroutine[Any, Any, None]:
-            self._running[id(context.delivery.lease)].called += 1
+            context.unentered += 1
             return enter(context)
 
         async def call(context: Context) -> None:
@@ -166,11 +206,9 @@ class Executor:
         return call
 
     async def _call_async(self, context: Context) -> None:
-        _bind_log_context(context)
         await context.handler.function(*_arguments(context))
 
     async def _call_in_thread(self, context: Context) -> None:
-        _bind_log_context(context)
         loop = asyncio.get_running_loop()
         occupied = self._occupied[id(context.delivery.lease)] = asyncio.Event()
         inside = contextvars.copy_context()
@@ -206,13 +244,55 @@ def _arguments(context: Context) -> tuple[Any, ...]:
     return (context.body, context) if context.handler.wants_context else (context.body,)
 
 
-def _bind_log_context(context: Context) -> None:
-    """The user's own log lines carry the delivery too; each delivery is a task, so its context ends with it."""
-    delivery = context.delivery
-    structlog.contextvars.bind_contextvars(
-        stream=delivery.stream,
-        group=delivery.group,
-        entry_id=delivery.id,
-        handler=context.handler.name,
-        attempt=delivery.attempt,
-    )
+def _succeeded(context: Context) -> Outcome:
+    if context.unentered:
+        return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
+    publishes = context.publishes
+    return Succeeded(publishes) if publishes else SUCCEEDED
+
+
+def _stopped(run: Run, error: asyncio.CancelledError) -> Outcome:
+    """The outcome of a run that our cancellation has ended."""
+    if run.stopped is not None:
+        return Interrupted(run.stopped)
+    handler = run.prepared.handler
+    timeout = HandlerTimeout(f"{handler.name} ran longer than {handler.timeout}")
+    timeout.__cause__ = error
+    return Failed(timeout)
+
+
+def _cancel(run: Run) -> None:
+    if run.task is not None:
+        run.task.cancel()
+
+
+def _variable(name: str) -> contextvars.ContextVar[Any]:
+    """The context variable in which structlog keeps a fact of this name."""
+    return contextvars.copy_context().run(structlog.contextvars.bind_contextvars, **{name: None})[name].var
+
+
+_ENTRY_ID, _ATTEMPT = _variable("entry_id"), _variable("attempt")
+
+
+def _first_step(work: Coroutine[Any, Any, Any], delivery: Delivery) -> Any:
+    """Run `work` until it waits for something, in the delivery's own context; raises `StopIteration` when it has ended."""
+    _ENTRY_ID.set(delivery.id)
+    _ATTEMPT.set(delivery.history.attempt)
+    return work.send(None)
+
+
+@coroutine
+def _rest(run: Run) -> Generator[Any, Any, None]:
+    """Wait for what the run waits for, and go on with it in its context, until it ends."""
+    step, work, waits_for = run.variables.run, run.work, run.waits_for
+    run.waits_for = None
+    try:
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as error:  # noqa: BLE001  # whatever it is, it is meant for the handler
+                waits_for = step(work.throw, error)
+            else:
+                waits_for = step(work.send, sent)
+    except StopIteration:
+        return

@@ -1,0 +1,132 @@
+"""Carries trips in tasks that are used again and again, because a task made for each delivery costs more than most deliveries.
+
+A handler that does not wait for anything leaves its task free for the next trip. One that waits keeps it, and another member goes on
+with what is left; so there are about as many members as handlers that wait at once. Each trip still has a task of its own while it runs,
+as user code expects that cancels, or asks which task it is in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from streamworker.worker.trips import Trip
+
+SLICE_SECONDS = 0.005
+"""How long trips may follow one another before the loop has its turn, so that a flood on one stream holds up nothing else."""
+
+Rest: TypeAlias = Coroutine[Any, Any, None]
+"""What is left of a trip that has to wait."""
+
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+class Crew:
+    """Starts trips in order. `carry` takes one as far as it goes without waiting, and gives the rest, if there is one.
+
+    `broken` is called with a trip whose task was cancelled under it. `spawn` makes the members' tasks. Neither `carry` nor its rest may
+    raise anything but `CancelledError`.
+    """
+
+    def __init__(self, carry: Callable[[Trip], Rest | None], broken: Callable[[Trip], None], spawn: Spawn) -> None:
+        self._carry = carry
+        self._broken = broken
+        self._spawn = spawn
+        self._waiting: deque[Trip] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._coming = 0
+        self._at_work = False
+        self._trips_wait = False
+        self._closed = False
+        self._under_way = 0
+        self.empty: asyncio.Event = asyncio.Event()
+        """Set while no trip waits or is under way."""
+        self.empty.set()
+
+    def start(self, trip: Trip) -> None:
+        """Begin a trip at the loop's next turn, or sooner where a member is at work."""
+        if self._under_way == 0:
+            self.empty.clear()
+        self._under_way += 1
+        self._waiting.append(trip)
+        if not self._at_work and (self._coming == 0 or self._trips_wait):
+            self._call_members()
+
+    def close(self) -> None:
+        """Send the idle members home; those under way follow when their trips have ended."""
+        self._closed = True
+        self._coming += len(self._idle)
+        for idle in self._idle:
+            idle.set_result(None)
+        self._idle.clear()
+
+    def _call_members(self) -> None:
+        """See that enough members come for what waits: one carries all that need no waiting; each that does keeps one."""
+        wanted = len(self._waiting) if self._trips_wait else min(1, len(self._waiting))
+        while self._coming < wanted:
+            self._coming += 1
+            if self._idle:
+                self._idle.pop().set_result(None)
+            else:
+                self._spawn(self._work())
+
+    async def _work(self) -> None:
+        """One member's life. It ends early when its task has been cancelled: what comes next must not suffer from that."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a member of the crew is a task")
+        self._coming -= 1
+        while True:
+            held_up = self._carry_on(task)
+            if held_up is not None:
+                self._call_members()
+                await self._see_home(*held_up)
+            if task.cancelling():
+                return self._call_members()
+            if self._waiting and not self._coming:  # a slice is over
+                self._coming += 1
+                await asyncio.sleep(0)
+                self._coming -= 1
+                continue
+            if self._closed:
+                return None
+            idle: asyncio.Future[None] = loop.create_future()
+            self._idle.append(idle)
+            await idle
+            self._coming -= 1
+
+    def _carry_on(self, task: asyncio.Task[Any]) -> tuple[Trip, Rest] | None:
+        """Carry what waits, until nothing is left, a slice is over, the task is cancelled, or one trip has to wait: that one is given."""
+        waiting, carry = self._waiting, self._carry
+        until = perf_counter() + SLICE_SECONDS
+        self._at_work = True
+        try:
+            while waiting:
+                trip = waiting.popleft()
+                rest = carry(trip)
+                self._trips_wait = rest is not None
+                if rest is not None:
+                    return trip, rest
+                self._ended()
+                if task.cancelling() or perf_counter() > until:
+                    break
+        finally:
+            self._at_work = False
+        return None
+
+    async def _see_home(self, trip: Trip, rest: Rest) -> None:
+        try:
+            await rest
+        except asyncio.CancelledError:
+            self._ended()
+            self._broken(trip)
+            raise
+        self._ended()
+
+    def _ended(self) -> None:
+        self._under_way -= 1
+        if self._under_way == 0:
+            self.empty.set()
