@@ -171,7 +171,7 @@ class Settlement:
         async def commit() -> bool:
             nonlocal hung_up
             try:
-                return await settling.commit(self._link, delivery.group, delivery.lease, publishes)
+                return await settling.commit(self._link, delivery.group, self._keys[delivery.stream], delivery.lease, publishes)
             except ConnectionLost as lost:
                 if largest < LEAST_LIMIT_OF_A_SERVER or not await is_there(self._link, within=READ_MARGIN_SECONDS):
                     raise

@@ -148,8 +148,8 @@ async def test_whoever_finishes_first_commits(link: Link) -> None:
     await link.call("XCLAIM", "orders", "billing", "thief", 0, lease.entry_id)
     publishes = [Outgoing("invoices", [b"n", b"1"])]
 
-    first = await settling.commit(link, "billing", lease, publishes)
-    second = await settling.commit(link, "billing", Lease("orders", lease.entry_id, "thief", 2, 0.0), publishes)
+    first = await settling.commit(link, "billing", KEYS, lease, publishes)
+    second = await settling.commit(link, "billing", KEYS, Lease("orders", lease.entry_id, "thief", 2, 0.0), publishes)
 
     assert (True, False) == (first, second)
     assert 1 == await inspecting.length(link, "invoices")
@@ -161,7 +161,7 @@ async def test_a_commit_writes_nothing_when_one_target_cannot_be_written(link: L
     await link.call("SET", "audit", "a string")
 
     with pytest.raises(ServerError) as refused:
-        await settling.commit(link, "billing", lease, [Outgoing("invoices", [b"n", b"1"]), Outgoing("audit", [b"n", b"1"])])
+        await settling.commit(link, "billing", KEYS, lease, [Outgoing("invoices", [b"n", b"1"]), Outgoing("audit", [b"n", b"1"])])
 
     assert "WRONGTYPE" == refused.value.code
     assert 0 == await inspecting.length(link, "invoices")
@@ -214,8 +214,8 @@ async def test_a_death_counts_for_what_may_have_been_running_only(link: Link) ->
         [taken] = await reclaim(link, consumer)
         counts.append(taken.count)
     lease = Lease("orders", lease.entry_id, "you", counts[-1], 0.0)
-    runs_alone = await settling.recount(link, "billing", lease, 3)
-    repeated = await settling.recount(link, "billing", lease, 3)
+    runs_alone = await settling.recount(link, "billing", KEYS, lease, 3)
+    repeated = await settling.recount(link, "billing", KEYS, lease, 3)
     [taken] = await reclaim(link)
 
     assert [1, 2, 2, 2] == counts
@@ -232,7 +232,7 @@ async def test_the_count_of_an_entry_that_is_not_ours_any_more_is_not_changed(li
     else:
         await settling.ack(link, "billing", [lease])
 
-    assert not await settling.recount(link, "billing", lease, 3)
+    assert not await settling.recount(link, "billing", KEYS, lease, 3)
 
 
 async def test_what_was_just_renewed_is_not_reclaimed(link: Link) -> None:

@@ -5,7 +5,7 @@
 if not unsettled() then return 0 end
 
 -- A script's error does not undo what it wrote before, so every target is looked at before the first write.
-for position = 2, #KEYS do
+for position = 3, #KEYS do
   local kind = redis.call('TYPE', KEYS[position])['ok']
   if kind ~= 'stream' and kind ~= 'none' then
     return redis.error_reply('WRONGTYPE cannot publish to ' .. KEYS[position] .. ': it holds a ' .. kind)
@@ -13,7 +13,7 @@ for position = 2, #KEYS do
 end
 
 local at = 6
-for position = 2, #KEYS do
+for position = 3, #KEYS do
   local command = { 'XADD', KEYS[position] }
   if ARGV[at] ~= '' then
     command[3], command[4], command[5] = 'MAXLEN', '~', ARGV[at]

@@ -3,7 +3,7 @@
 -- Answers 1, or 0 when the entry is not ours any more.
 if not ours() then return 0 end
 
-local command = { 'XADD', KEYS[2] }
+local command = { 'XADD', KEYS[3] }
 if ARGV[6] ~= '' then
   command[3], command[4], command[5] = 'MAXLEN', '~', ARGV[6]
 end

@@ -2,6 +2,6 @@
 -- KEYS: the fence's, the retry stream. ARGV: the fence's, envelope. Answers 1, or 0 when the entry is not ours any more.
 if not ours() then return 0 end
 
-redis.call('XADD', KEYS[2], '*', 'delivery', ARGV[6])
+redis.call('XADD', KEYS[3], '*', 'delivery', ARGV[6])
 acknowledge()
 return 1
