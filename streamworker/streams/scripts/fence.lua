@@ -1,6 +1,14 @@
--- What every settling script starts with. KEYS[1]: the stream the entry is pending in.
+-- What every settling script starts with. KEYS[1]: the stream the entry is pending in. KEYS[2], for those that write what takes memory:
+-- the group's sorted set of due times.
 -- ARGV: group, consumer, entry id, delivery count, 1 when the stream is a retry stream of ours.
 local source, group, consumer, id, count, of_retry = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+
+-- A full server refuses only the first write of a script, and that is the next one, which it takes. So try one that it would refuse, and
+-- that changes nothing.
+if KEYS[2] then
+  local tried = redis.pcall('ZADD', KEYS[2], 'XX', 0, '')
+  if type(tried) == 'table' and tried['err'] and string.find(tried['err'], 'OOM', 1, true) then return tried end
+end
 
 -- Acknowledging comes last, when other things are written already, so it must not be refused then: try the right to it on no entry.
 redis.call('XACK', source, group, '0-0')
