@@ -352,7 +352,7 @@ class SettlementMachine(RuleBasedStateMachine):
         )
 
     def _sweep_too_late(self, group: Group) -> None:
-        options: Any = {"lease_ms": 0, "cursor": "0-0", "count": 10, "not_after_ms": 1}
+        options: Any = {"lease_ms": 0, "cursor": "0-0", "count": 10, "most_bytes": 2**30, "not_after_ms": 1}
         page, _ = self.world.do(reading.reclaim(self.world.link, STREAM, group.name, "ann", **options))
         assert page is None, "a sweep after its time takes nothing"
 
@@ -748,12 +748,24 @@ class SettlementMachine(RuleBasedStateMachine):
                 lease_ms=LEASE_MS,
                 cursor=cursor,
                 count=size,
+                most_bytes=2**30,
                 not_after_ms=2**52,
             )
             assert page is not None
             pages.append(page)
             cursor = page.following
         return self._told(pages)
+
+    async def _reconcile(self, worker: Worker, key: str, held: list[str], *, died: bool) -> list[Page]:
+        pages: list[Page] = []
+        cursor: str | None = "-"
+        while cursor is not None:
+            page, _ = await reading.reconcile(
+                self.world.link, key, worker.group.name, worker.name, cursor=cursor, held=held, died=died, most_bytes=2**30
+            )
+            pages.append(page)
+            cursor = page.following
+        return pages
 
     def _told(self, pages: list[Page]) -> Any:
         self._taken = [one for page in pages for one in page.taken]
@@ -773,9 +785,7 @@ class SettlementMachine(RuleBasedStateMachine):
             held = [entry_id for where, entry_id in worker.held if where == key]
 
             async def look(key: str = key, held: list[str] = held) -> Any:
-                return self._told(
-                    await reading.reconcile(self.world.link, key, worker.group.name, worker.name, held=held, died=died)
-                )
+                return self._told(await self._reconcile(worker, key, held, died=died))
 
             answers = self._step(
                 f"{worker.name} {'starts anew and ' if died else ''}looks for what it does not know of in {key}",

@@ -1,7 +1,15 @@
--- What every settling script starts with. KEYS: the stream the entry is pending in, the group's memory of what it has settled.
+-- What every settling script starts with. KEYS: the stream the entry is pending in, the group's memory of what it has settled, then
+-- those that the script writes to beside.
 -- ARGV: group, consumer, entry id, delivery count, 1 when the stream is a retry stream of ours.
 local source, settled = KEYS[1], KEYS[2]
 local group, consumer, id, count, of_retry = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+
+-- A full server refuses only the first write of a script, and that is the next one, which it takes. So try one that it would refuse, and
+-- that changes nothing, where something is to be written that takes memory.
+if KEYS[3] then
+  local tried = redis.pcall('ZADD', settled, 'XX', 0, '')
+  if type(tried) == 'table' and tried['err'] and string.find(tried['err'], 'OOM', 1, true) then return tried end
+end
 
 -- Acknowledging comes last, when other things are written already, so it must not be refused then: try the right to it on no entry.
 redis.call('XACK', source, group, '0-0')

@@ -1,5 +1,5 @@
 -- Acknowledge an entry and publish what its handler gathered, together or not at all. Whoever finishes first commits.
--- KEYS: the fence's, then one target stream for each publish.
+-- KEYS: the fence's two, then one target stream for each publish.
 -- ARGV: the fence's, then for each publish: max length ('' for none), number of values, values …
 -- Answers 1, or 0 when the entry was settled by somebody else (then nothing was published).
 if not unsettled() then return 0 end

@@ -1,5 +1,5 @@
 -- Set an entry aside as a dead letter: exactly one, and never an acknowledgement without it.
--- KEYS: the fence's, the dead-letter stream. ARGV: the fence's, max length ('' for none), values …
+-- KEYS: the fence's two, the dead-letter stream. ARGV: the fence's, max length ('' for none), values …
 -- Answers 1, or 0 when the entry is not ours any more.
 if not ours() then return 0 end
 
