@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import assert_never
 
 from streamworker.delivery import (
+    ACK,
     Abandon,
     Ack,
     Crashed,
@@ -148,6 +149,8 @@ class DeadLetterPolicy:
 def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: float) -> Verdict:
     """What to do about `outcome`; the first case that fits wins."""
     match outcome:
+        case Succeeded(()):
+            return ACK
         case Succeeded(publishes):
             return Ack(publishes)
         case Interrupted(why):

@@ -14,23 +14,49 @@ class Lanes(Generic[Item]):
 
     def __init__(self, limits: Mapping[str, int]) -> None:
         self._limits = dict(limits)
+        self._places = sum(limits.values())
         self._lines: dict[str, deque[Item]] = {name: deque() for name in limits}
         self._running = dict.fromkeys(limits, 0)
         self._beside = 0
+        self.held: int = 0
+        """How many items run or wait, those beside the lanes included."""
+        self.ended: int = 0
+        """How many items have ended in their lanes so far."""
+        self.ahead: int = 0
+        """How many items may wait here beside those that run."""
 
     @property
     def room(self) -> int:
-        """How many more items could start soon: the limits together, less what runs or waits."""
-        return max(0, sum(self._limits.values()) - self.held)
+        """How many more items could start soon: the limits together, and what may wait beside, less what runs or waits."""
+        return max(0, self._places + self.ahead - self.held)
 
     @property
-    def held(self) -> int:
-        """How many items run or wait, those beside the lanes included."""
-        return self._beside + sum(self._running.values()) + sum(len(line) for line in self._lines.values())
+    def worthwhile_room(self) -> int:
+        """The room, once it is worth reading for: while enough waits here, few at a time would only be dear."""
+        room = self._places + self.ahead - self.held
+        return room if room > self.ahead // 2 else 0
 
     def offer(self, lane: str, item: Item) -> None:
         """Put an item at the end of its lane's line."""
+        self.held += 1
         self._lines[lane].append(item)
+
+    def begin(self, lane: str) -> bool:
+        """Take a place for an item that need not wait, if there is one."""
+        if self._running[lane] >= self._limits[lane] or self._lines[lane]:
+            return False
+        self.held += 1
+        self._running[lane] += 1
+        return True
+
+    def follow(self, lane: str) -> Item | None:
+        """An item of this lane has ended; the next one of its line, which counts as running from here on."""
+        self.release(lane)
+        line = self._lines[lane]
+        if not line or self._running[lane] >= self._limits[lane]:
+            return None
+        self._running[lane] += 1
+        return line.popleft()
 
     def ready(self) -> Iterator[tuple[str, Item]]:
         """Take out, lane by lane, what may start now; each counts as running from here on."""
@@ -44,15 +70,19 @@ class Lanes(Generic[Item]):
         if self._running[lane] == 0:
             raise ValueError(f"lane {lane!r} has nothing running")
         self._running[lane] -= 1
+        self.held -= 1
+        self.ended += 1
 
     def enter_beside(self) -> None:
         """Count an item that needs no lane, because no handler will see it, but takes room all the same."""
+        self.held += 1
         self._beside += 1
 
     def leave_beside(self) -> None:
         """Such an item has ended."""
         if self._beside == 0:
             raise ValueError("nothing is beside the lanes")
+        self.held -= 1
         self._beside -= 1
 
     def clear(self) -> list[tuple[str, Item]]:
@@ -60,4 +90,5 @@ class Lanes(Generic[Item]):
         waiting = [(lane, item) for lane, line in self._lines.items() for item in line]
         for line in self._lines.values():
             line.clear()
+        self.held -= len(waiting)
         return waiting

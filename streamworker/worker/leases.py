@@ -74,17 +74,20 @@ class LeaseKeeper:
         if self._thread.ident is not None:
             self._thread.join(self._seconds)
 
-    def hold(self, lease: Lease) -> None:
-        """Keep this lease until it is dropped."""
+    def hold(self, lease: Lease) -> Lease:
+        """Keep this lease until it is dropped; where the entry is held already, answers under which, and changes nothing."""
         with self._lock:
-            self._held[lease.key, lease.entry_id] = lease
+            return self._held.setdefault((lease.key, lease.entry_id), lease)
 
-    def drop(self, lease: Lease) -> None:
-        """Stop keeping it: it was settled, or is not ours."""
+    def drop(self, *leases: Lease) -> None:
+        """Stop keeping them: they were settled, or are not ours."""
+        held = self._held
         with self._lock:
-            # By now the same entry may be held again, under a newer lease.
-            if self._held.get((lease.key, lease.entry_id)) is lease:
-                del self._held[lease.key, lease.entry_id]
+            for lease in leases:
+                place = (lease.key, lease.entry_id)
+                # By now the same entry may be held again, under a newer lease.
+                if held.get(place) is lease:
+                    del held[place]
         self._on_dropped()
 
     def find(self, key: str, entry_id: str) -> Lease | None:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, assert_never
+from typing import Any, assert_never
 
 from streamworker.codecs.dead_letters import Obituary, write_dead_letter
 from streamworker.codecs.envelope import Envelope, pack
@@ -47,25 +47,19 @@ HANGS_UP_AT_MOST = 3
 Parked = Callable[[int], None]
 
 
-class _Done(NamedTuple):
-    """What is to be acknowledged; not the delivery, whose fields may be large, and whose bytes are given back to others by now."""
-
-    stream: str
-    group: str
-    lease: Lease
-
-
 class Settlement:
     """Settles the deliveries of one consumer group. `parked` is told the delay in ms of each retry that was put aside."""
 
-    def __init__(self, link: Link, keys: Mapping[str, GroupKeys], leases: LeaseKeeper, log: Any, parked: Parked) -> None:
+    def __init__(self, link: Link, group: str, keys: Mapping[str, GroupKeys], leases: LeaseKeeper, log: Any, parked: Parked) -> None:
         self._link = link
+        self._group = group
         self._keys = keys
+        self._stream_of = {key: of.stream for of in keys.values() for key in (of.stream, of.retry)}
         self._leases = leases
         self._log = log
         self._parked = parked
         self._troubles: dict[tuple[str, str], Trouble] = {}
-        self._acks: list[_Done] = []
+        self._acks: list[Lease] = []
         self._acks_wanted = asyncio.Event()
         self._acks_done = asyncio.Condition()
         self._patience = asyncio.Event()
@@ -74,13 +68,14 @@ class Settlement:
         """How many entries could neither be settled nor given back in the end; they come back when their lease has run out."""
 
     async def settle(self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: Verdict) -> None:
-        """Carry out `verdict`. An ack without publishes is gathered with others; everything else is done when this returns.
+        """Carry out `verdict`; it is done when this returns, but for an ack without publishes, which is gathered with others.
 
         Raises `CommitRefused` when the publishes of an ack cannot be written; then nothing was, and the entry is still ours.
         """
         match verdict:
             case Ack(publishes=()):
-                await self._gather(delivery)
+                self.gather(delivery.lease)
+                await self.catch_up()
             case Ack(publishes):
                 await self._commit(delivery, publishes)
             case RetryLater():
@@ -121,38 +116,47 @@ class Settlement:
         """Try nothing again from now on: what the server refuses stays pending, and its lease runs out."""
         self._patience.set()
 
-    async def _gather(self, delivery: Delivery) -> None:
-        self._acks.append(_Done(delivery.stream, delivery.group, delivery.lease))
-        self._acks_wanted.set()
-        if len(self._acks) > MOST_ACKS_WAITING:
-            async with self._acks_done:
-                await self._acks_done.wait_for(lambda: len(self._acks) <= MOST_ACKS_WAITING)
+    def gather(self, lease: Lease) -> None:
+        """Acknowledge this entry soon. Its lease is all that is kept: its fields may be large, and their bytes are given back by now."""
+        self._acks.append(lease)
+        if len(self._acks) == 1:
+            self._acks_wanted.set()
 
-    async def _send_acks(self, batch: list[_Done]) -> list[_Done]:
+    @property
+    def is_behind(self) -> bool:
+        """Whether so many acks wait that `catch_up` is the next thing to do."""
+        return len(self._acks) > MOST_ACKS_WAITING
+
+    async def catch_up(self) -> None:
+        """Wait until not too many acks wait."""
+        if self.is_behind:
+            async with self._acks_done:
+                await self._acks_done.wait_for(lambda: not self.is_behind)
+
+    async def _send_acks(self, batch: list[Lease]) -> list[Lease]:
         """Acknowledge; answers what the server did not take."""
-        by_key: dict[str, list[_Done]] = defaultdict(list)
-        for done in batch:
-            by_key[done.lease.key].append(done)
+        by_key: dict[str, list[Lease]] = defaultdict(list)
+        for lease in batch:
+            by_key[lease.key].append(lease)
         chunks = [
             of_key[start : start + ACKS_PER_COMMAND]
             for of_key in by_key.values()
             for start in range(0, len(of_key), ACKS_PER_COMMAND)
         ]
         refused = await asyncio.gather(*(self._send_chunk(chunk) for chunk in chunks))
-        return [done for chunk in refused for done in chunk]
+        return [lease for chunk in refused for lease in chunk]
 
-    async def _send_chunk(self, chunk: list[_Done]) -> list[_Done]:
+    async def _send_chunk(self, chunk: list[Lease]) -> list[Lease]:
         """Acknowledge entries of one stream."""
-        stream, group = chunk[0].stream, chunk[0].group
+        stream = self._stream_of[chunk[0].key]
         trouble = self._trouble("ack", stream)
         try:
-            acked = await settling.ack(self._link, group, [done.lease for done in chunk])
+            acked = await settling.ack(self._link, self._group, chunk)
         except (ConnectionLost, ServerError) as error:
             trouble.strikes(sentence(error))
             return chunk
         trouble.is_over()
-        for done in chunk:
-            self._leases.drop(done.lease)
+        self._leases.drop(*chunk)
         if acked < len(chunk):
             # Acked before with its reply lost, finished by another worker after our lease was lost, or trimmed away meanwhile.
             self._log.warning("ack.not_pending", stream=stream, entries=len(chunk) - acked)

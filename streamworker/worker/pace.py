@@ -1,0 +1,29 @@
+"""How far ahead of its handlers a pool may read: what it works off in a moment, so that a fast one never waits for the server and a slow
+one keeps nothing from other workers. Pure.
+"""
+
+from __future__ import annotations
+
+MOMENT_SECONDS = 0.05
+MOST_AHEAD = 250
+LEAST_INTERVAL_SECONDS = 0.01
+"""Over less than that, how much was done says little."""
+
+
+class Pace:
+    """Measures how much is done, from looks at a counter; each look also takes away half of what the earlier ones said."""
+
+    def __init__(self) -> None:
+        self._rate = 0.0
+        self._looked_at: float | None = None
+        self._done = 0
+
+    def ahead(self, done: int, now: float) -> int:
+        """How many may wait here beside those that run; `done` is how many have ended so far, `now` the time in seconds."""
+        if self._looked_at is None:
+            self._looked_at, self._done = now, done
+        elif now - self._looked_at >= LEAST_INTERVAL_SECONDS:
+            rate = (done - self._done) / (now - self._looked_at)
+            self._rate = (self._rate + rate) / 2
+            self._looked_at, self._done = now, done
+        return min(MOST_AHEAD, int(self._rate * MOMENT_SECONDS))
