@@ -176,7 +176,7 @@ class LeaseKeeper:
             # One whose count we have changed ourselves meanwhile is ours; its next renewal says so.
             if lease.entry_id in lost and lease.count == count and not lease.recounting
         ]
-        self._lose(taken_over, "another consumer has taken them over")
+        self._lose(taken_over, "another consumer has taken them over, or their group has vanished")
         return True
 
     def _give_up_lapsed(self) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 from streamworker.worker.process import WorkerProcess
 
+ALREADY = "SIGINT: it drains already; once more to stop at once"
+
 
 class Signals:
     """TERM or the first INT drains, the second INT stops at once, HUP rolls the process, USR1 pauses and resumes reading."""
@@ -68,6 +70,8 @@ class Signals:
     def _interrupt(self) -> None:
         if self._interrupts > 1:
             self._process.hurry()
+        elif self._process.is_draining:
+            self._log.warning("signal.ignored", why=ALREADY)
         else:
             self._process.drain("SIGINT: once more to stop at once" if self._has_terminal else "SIGINT")
 

@@ -25,6 +25,7 @@ def test_a_worker_has_its_groups_keys_and_what_it_publishes_to() -> None:
         "~{orders}:retry:billing",
         "~{orders}:dlq:billing",
         "~{orders}:sw:sweep:billing",
+        "~{orders}:sw:known:billing",
         "~invoices",
         "~{orders}:sw:name:billing:*",
     ] == keys_of_rules(Role.WORKER, "orders", groups=("billing",), publishes_to=["invoices"])
