@@ -28,8 +28,8 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmgt])(i?)b?", re.IGNORECASE)
 
-OTHER_VARIABLES = ("STREAMWORKER_APP", "STREAMWORKER_LEASH")
-"""What else is read from the environment: the command line's program, and a child's end of the line to its supervisor."""
+OTHER_VARIABLES = ("APP", "LEASH", "DEMO_LEDGER", "DEMO_STREAM")
+"""What else is read from the environment: the command line's program, a child's end of the line to its supervisor, the demo's own."""
 _OF_A_SERVICE = re.compile(r"STREAMWORKER_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)")
 
 ONLY_OUTSIDE = ("workers", "health_addr", "liveness_limit")
@@ -177,10 +177,11 @@ def misspelt(environment: Mapping[str, str]) -> list[tuple[str, str | None]]:
 
     Those are left out that Kubernetes sets for a Service named `streamworker`.
     """
-    names = [PREFIX + name.upper() for name in Settings.model_fields]
+    names = [name.upper() for name in Settings.model_fields]
     known = [*names, *(f"{name}_FILE" for name in names), *OTHER_VARIABLES]
-    strange = [name for name in environment if name.startswith(PREFIX) and name not in known and not _OF_A_SERVICE.fullmatch(name)]
-    return [(name, next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), None)) for name in sorted(strange)]
+    ours = [name.removeprefix(PREFIX) for name in environment if name.startswith(PREFIX) and not _OF_A_SERVICE.fullmatch(name)]
+    near = {name: get_close_matches(name, known, n=1, cutoff=0.7) for name in sorted(ours) if name not in known}
+    return [(PREFIX + name, PREFIX + found[0] if found else None) for name, found in near.items()]
 
 
 def _find(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:

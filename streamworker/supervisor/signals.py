@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from streamworker.supervisor.supervisor import Supervisor
-from streamworker.worker.signals import ALREADY
+from streamworker.worker.exits import DRAINS_ALREADY
 
 
 class Signals:
@@ -49,7 +49,7 @@ class Signals:
         if self._interrupts > 1:
             self._supervisor.hurry()
         elif self._supervisor.stopping:
-            self._log.warning("signal.ignored", why=ALREADY)
+            self._log.warning("signal.ignored", why=DRAINS_ALREADY)
         else:
             self._supervisor.drain("SIGINT: once more to stop at once" if self._has_terminal else "SIGINT")
 

@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from streamworker.worker.exits import DRAINS_ALREADY
 from streamworker.worker.process import WorkerProcess
-
-ALREADY = "SIGINT: it drains already; once more to stop at once"
 
 
 class Signals:
@@ -71,7 +70,7 @@ class Signals:
         if self._interrupts > 1:
             self._process.hurry()
         elif self._process.is_draining:
-            self._log.warning("signal.ignored", why=ALREADY)
+            self._log.warning("signal.ignored", why=DRAINS_ALREADY)
         else:
             self._process.drain("SIGINT: once more to stop at once" if self._has_terminal else "SIGINT")
 

@@ -239,7 +239,6 @@ def test_a_supervisor_loads_neither_redis_nor_the_worker() -> None:
     """It is beside every few workers, and is to be small."""
     program = """
 import sys
-import threading
 import streamworker.cli.main, streamworker.cli.supervising
 print(sorted({"redis", "streamworker.worker.process", "streamworker.app", "uvloop"} & set(sys.modules)))
 """
