@@ -22,6 +22,7 @@ class GroupKeys:
     retry: str
     dead_letters: str
     sweep: str
+    settled: str
     known: str
 
 
@@ -35,6 +36,7 @@ def keys_of(stream: str, group: str) -> GroupKeys:
         retry=f"{tagged}:retry:{group}",
         dead_letters=f"{tagged}:dlq:{group}",
         sweep=f"{tagged}:sw:sweep:{group}",
+        settled=f"{tagged}:sw:settled:{group}",
         known=f"{tagged}:sw:known:{group}",
     )
 
