@@ -191,7 +191,7 @@ class Reader:
 
     @property
     def _must_reconcile(self) -> bool:
-        return self._in_doubt and self._intake.can_keep
+        return self._in_doubt and self._intake.can_keep and not self._paused
 
     @property
     def _may_read(self) -> bool:

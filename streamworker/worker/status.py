@@ -14,9 +14,9 @@ class Status:
     """One worker process at one moment. Made on its event loop, so that a fresh one proves that the loop turns.
 
     `started` is set once the groups were looked at for the first time, and stays. `connected` is whether the server answered when it was
-    last asked. `reading` is whether it reads now: connected, with at least one of its streams readable, neither paused nor draining.
-    `gave_up` is set when it drains because going on would do harm: that is a failure. `troubled` are the streams that cannot be read at
-    the moment.
+    last asked. `reading` is whether it reads now: connected, with at least one of its streams readable, neither paused nor draining, and
+    not kept for long by an entry that has to run alone, which is `solitary`. `gave_up` is set when it drains because going on would do
+    harm: that is a failure. `troubled` are the streams that cannot be read at the moment.
     """
 
     started: bool
@@ -30,6 +30,7 @@ class Status:
     deliveries: int
     memory_bytes: int
     troubled: tuple[str, ...] = ()
+    solitary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

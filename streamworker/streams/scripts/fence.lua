@@ -1,6 +1,6 @@
 -- What every settling script starts with. KEYS[1]: the stream the entry is pending in.
--- ARGV: group, consumer, entry id, delivery count, 1 when the stream is a retry stream of ours.
-local source, group, consumer, id, count, of_retry = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+-- ARGV: group, consumer, entry id, turn (see book.lua), 1 when the stream is a retry stream of ours.
+local source, group, consumer, id, turn, of_retry = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 
 -- Acknowledging comes last, when other things are written already, so it must not be refused then: try the right to it on no entry.
 redis.call('XACK', source, group, '0-0')
@@ -13,10 +13,10 @@ local function trimmed_away()
   return not of_retry and #redis.call('XPENDING', source, group, id, id, 1) == 0 and #redis.call('XRANGE', source, id, id) == 0
 end
 
--- The entry is pending with us under this delivery count: nobody has taken it over.
+-- The entry is pending with us under this turn: nobody has taken it over.
 local function ours()
   local pending = redis.call('XPENDING', source, group, id, id, 1, consumer)
-  if pending[1] then return pending[1][4] == count end
+  if pending[1] then return turn_of(pending[1][4]) == turn end
   return trimmed_away()
 end
 

@@ -1,5 +1,6 @@
 -- Take over entries whose lease ran out.
--- KEYS: the stream. ARGV: group, consumer, lease in ms, cursor, how many at most, the latest server time in ms at which to do so.
+-- KEYS: the stream. ARGV: group, consumer, lease in ms, cursor, how many at most, the latest server time in ms at which to do so, how
+-- many pending entries to look at.
 -- Answers: the server's time in ms, 1 when that is too late, next cursor, {id, values, delivery count} of each entry, ids that were
 -- trimmed away while they were pending.
 local group, consumer = ARGV[1], ARGV[2]
@@ -16,7 +17,12 @@ for _, pending in ipairs(redis.call('XPENDING', KEYS[1], group, 'IDLE', idle, AR
   own[pending[1]] = pending[4]
 end
 
-local reply = redis.call('XAUTOCLAIM', KEYS[1], group, consumer, ARGV[3], ARGV[4], 'COUNT', ARGV[5])
+-- XAUTOCLAIM looks at ten entries for each that it may take: where little is wanted, that is too short a step.
+local reply, cursor, looked_at = nil, ARGV[4], 0
+repeat
+  reply = redis.call('XAUTOCLAIM', KEYS[1], group, consumer, ARGV[3], cursor, 'COUNT', ARGV[5])
+  cursor, looked_at = reply[1], looked_at + 10 * ARGV[5]
+until cursor == '0-0' or #reply[2] > 0 or #(reply[3] or {}) > 0 or looked_at >= tonumber(ARGV[7])
 local entries, gone = {}, reply[3] or {}
 local nameless = false
 for _, entry in ipairs(reply[2]) do
@@ -24,17 +30,11 @@ for _, entry in ipairs(reply[2]) do
   if entry and entry[1] then
     local id = entry[1]
     local pending = redis.call('XPENDING', KEYS[1], group, id, id, 1)
-    local count = pending[1] and pending[1][4] or 2
-    if own[id] then
-      count = own[id]
-      redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'RETRYCOUNT', count, 'JUSTID')
-    -- An odd count says that the entry may be running, an even one that it waits to be run alone. XAUTOCLAIM has added one: to an odd
-    -- count, and a crash is counted; or to an even one, and that must be undone, because a worker died beside it, not of it. Whatever
-    -- was reclaimed is run alone, so no count is below 2.
-    elseif count % 2 == 1 then
-      count = math.max(2, count - 1)
-      redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'RETRYCOUNT', count, 'JUSTID')
-    end
+    local counted = pending[1] and pending[1][4] or 2
+    -- XAUTOCLAIM has added one. Whatever is reclaimed from a dead worker has an even turn now, so it is run alone.
+    local count = after_a_death(counted - 1)
+    if own[id] then count = own[id] end
+    if count ~= counted then redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'RETRYCOUNT', count, 'JUSTID') end
     entries[#entries + 1] = { id, entry[2], count }
   else
     nameless = true
