@@ -47,7 +47,8 @@ class Suspects:
         async with self._isolation.solitude() as alone:
             if not alone:
                 return self._not_alone(delivery)
-            if not await self._recount(delivery, _waiting(lease.turn) + 1):
+            # Nobody would interrupt what begins only after the drain has interrupted all.
+            if not await self._recount(delivery, _waiting(lease.turn) + 1) or self._isolation.ending.is_set():
                 return self._stopped(delivery)
             self._log.info(
                 "delivery.runs_alone",
