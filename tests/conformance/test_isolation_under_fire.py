@@ -379,7 +379,7 @@ async def test_sweeps_go_on_where_nobody_can_be_alone(server, aredis):
         await asyncio.wait_for(endless.wait(), 5)
         process._isolation.rest(timedelta(hours=1))
         await leave_behind(aredis, range(2))
-        first, _ = await _ids(aredis)
+        first = (await _ids(aredis))[0]
         await aredis.xclaim("orders", "billing", "dead", 0, [first], retrycount=3_007, justid=True)
         await eventually(lambda: _none_pending(aredis), within=15)
         waiting = await retries_waiting(aredis)
@@ -419,7 +419,7 @@ async def test_the_time_of_a_delivery_is_without_its_waiting(server, aredis):
 
 
 async def _ids(client) -> list[str]:
-    return [one["message_id"] for one in await client.xpending_range("orders", "billing", "-", "+", 10)]
+    return [one["message_id"].decode() for one in await client.xpending_range("orders", "billing", "-", "+", 10)]
 
 
 async def _is_settled(client, process) -> bool:

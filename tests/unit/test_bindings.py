@@ -140,7 +140,7 @@ def test_whatever_is_read_becomes_a_delivery(pairs: list[tuple[bytes, bytes]], c
     for key in ("orders", RETRY_KEY):
         arrival = receive(a_taken(key=key, fields=fields, count=count), a_binding(), "worker-1", 0.0)
 
-        assert count // 2 == arrival.delivery.crashes
+        assert int(count > 1) == arrival.delivery.crashes
 
 
 # ---- routes --------------------------------------------------------------------------------------------------------------------

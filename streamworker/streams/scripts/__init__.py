@@ -21,7 +21,11 @@ from streamworker.streams.faults import translate
 from streamworker.streams.wire import Argument, Link, Reply
 
 FENCED = ("settle_commit", "settle_retry", "settle_release", "settle_dead_letter", "recount")
-PRELUDES = dict.fromkeys(FENCED, ("book", "fence")) | dict.fromkeys(("renew", "reclaim", "reconcile", "pardon"), ("book",))
+COUNTING = ("renew", "reclaim", "reconcile", "pardon")
+PRELUDES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(FENCED, ("book", "fence")),
+    **dict.fromkeys(COUNTING, ("book",)),
+}
 """What stands in front of which scripts."""
 
 
