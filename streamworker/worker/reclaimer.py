@@ -100,7 +100,7 @@ class Reclaimer:
         """Look after one stream; its trouble must not stop the others. Answers whether there was more than could be taken."""
         stream = binding.keys.stream
         trouble = self._troubles.setdefault(stream, Trouble(self._log, "reclaiming", stream=stream))
-        unfinished = False
+        unfinished = None
         try:
             await binding.note_position(self._link)
             unfinished = await self._look_after(binding)
@@ -113,16 +113,18 @@ class Reclaimer:
             if concerns_all(error):  # one stream's trouble, such as a missing right, is no reason to leave the others alone
                 self._guard.hold(monotonic())
         else:
-            trouble.is_over()
-        return unfinished
+            if unfinished is not None:  # that nothing was tried does not tell that it would go well again
+                trouble.is_over()
+        return bool(unfinished)
 
-    async def _look_after(self, binding: Binding) -> bool:
+    async def _look_after(self, binding: Binding) -> bool | None:
+        """Sweep one stream; answers whether there is more, or `None` where it was not the time to."""
         if self._must_not or self._guard.holds(monotonic()):
-            return False
+            return None
         if self._must_wait:
             return True
         if not await self._is_my_turn(binding):
-            return False
+            return None
         unfinished = False
         for key in (binding.keys.retry, binding.keys.stream):
             unfinished |= await self._sweep(key)
@@ -164,8 +166,10 @@ class Reclaimer:
                     self._consumer,
                     lease_ms=self._lease_ms * (DEFERENCE if self._isolation.rests else 1),
                     cursor=self._cursors.get(key, "0-0"),
-                    count=max(1, min(self._room, self._budget.left // self._budget.expected)),
+                    count=self._room,
+                    most_bytes=self._budget.left,
                     not_after_ms=self._guard.latest_ms(sent_at),
+                    lost=self._intake.lost_of(key),
                 )
                 if page is None:
                     if self._is_clock_trusted(server_ms):
