@@ -40,22 +40,26 @@ class PublishOptions(TypedDict, total=False):
 
 @dataclass(slots=True)
 class Lease:
-    """How long a pending entry is ours: the stream it is pending in, and the fencing token (consumer name, delivery count).
+    """How long a pending entry is ours: the stream it is pending in, and the fencing token (consumer name, turn).
+
+    `turn` is odd while the entry may be running, and even while it waits to be run alone; `outstayed` is how often it has run alone for
+    so long that others had to start beside it.
 
     `renewed_at` is the monotonic second at which the last good renewal (or the read) was *sent*: the server's clock for this lease
     started no earlier. `of_retry` says that the entry lies in a retry stream, from which it goes when it is settled. `lost` turns true
-    once, when somebody else owns the entry or the lease ran out unrenewed. `recounting` is set while a new `count` is on its way to the
+    once, when somebody else owns the entry or the lease ran out unrenewed. `recounting` is set while a new `turn` is on its way to the
     server, so that nobody takes the difference for a loss.
     """
 
     key: str
     entry_id: str
     consumer: str
-    count: int
+    turn: int
     renewed_at: float
     of_retry: bool = False
     lost: bool = False
     recounting: bool = False
+    outstayed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

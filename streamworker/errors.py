@@ -35,6 +35,10 @@ class NoHandler(StreamWorkerError):
     """No handler of this worker takes entries of this type."""
 
 
+class WorkerDied(StreamWorkerError):
+    """Workers died while an entry ran alone, so it does not run again."""
+
+
 # ---- the server or the network is wrong -------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from streamworker.delivery import (
     DeadLetter,
     Delivery,
     Failed,
+    History,
     Interrupted,
     Interruption,
     Malformed,
@@ -29,7 +30,7 @@ from streamworker.delivery import (
     Unroutable,
     Verdict,
 )
-from streamworker.errors import NoHandler, Reject, Retry, SetupError, Snooze
+from streamworker.errors import NoHandler, Reject, Retry, SetupError, Snooze, WorkerDied
 
 MAX_MISROUTES = 10
 """How often an entry without a handler here waits for a newer worker before it is set aside: about five minutes in all."""
@@ -160,7 +161,7 @@ def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: fl
         case Unroutable(kind, known):
             return _decide_unroutable(kind, known, delivery)
         case Crashed():
-            return DeadLetter(Reason.CRASHED)
+            return DeadLetter(Reason.CRASHED, _died_of_it(delivery.history))
         case Failed(error):
             return _decide_failed(error, delivery, policy, random)
         case _:
@@ -187,6 +188,13 @@ def is_suspect(delivery: Delivery) -> bool:
 def is_crash_loop(delivery: Delivery, policy: RetryPolicy) -> bool:
     """Whether workers died of this entry so often that it must not run again; a death in company proves nothing about it."""
     return delivery.history.crashes_alone >= policy.max_crashes
+
+
+def _died_of_it(history: History) -> WorkerDied:
+    deaths = history.crashes_alone
+    died = "its worker died" if deaths == 1 else f"{deaths} workers died"
+    before = "" if history.last_error is None else f"; an earlier attempt ended with {history.last_error}"
+    return WorkerDied(f"{died} while it ran alone, without a verdict{before}")
 
 
 def _decide_failed(error: BaseException, delivery: Delivery, policy: RetryPolicy, random: float) -> Verdict:

@@ -25,7 +25,7 @@ SOME_FIELDS = [b"order_id", b"7"]
 
 def a_lease(**changes: Any) -> Lease:
     """A lease of an entry of `orders`, held by `worker-1`."""
-    given = {"key": "orders", "entry_id": AN_ENTRY_ID, "consumer": "worker-1", "count": 1, "renewed_at": 0.0}
+    given = {"key": "orders", "entry_id": AN_ENTRY_ID, "consumer": "worker-1", "turn": 1, "renewed_at": 0.0}
     return Lease(**{**given, **changes})
 
 

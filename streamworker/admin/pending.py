@@ -9,7 +9,7 @@ from datetime import timedelta
 from streamworker.admin.groups import meant
 from streamworker.codecs.envelope import unpack
 from streamworker.errors import DecodeError, ServerError, SetupError
-from streamworker.streams import groups, inspecting
+from streamworker.streams import groups, inspecting, reading
 from streamworker.streams.inspecting import PendingEntry
 from streamworker.streams.keys import GroupKeys, keys_of
 from streamworker.streams.wire import Link
@@ -90,7 +90,7 @@ async def _pending(link: Link, key: str, group: str, limit: int, consumer: str |
 
 
 def _on_stream(one: PendingEntry) -> PendingDelivery:
-    return PendingDelivery(one.id, STREAM, one.id, one.consumer, timedelta(milliseconds=one.idle_ms), one.count)
+    return PendingDelivery(one.id, STREAM, one.id, one.consumer, timedelta(milliseconds=one.idle_ms), reading.turn_of(one.count))
 
 
 async def _on_retry(link: Link, keys: GroupKeys, one: PendingEntry) -> PendingDelivery:
@@ -103,4 +103,6 @@ async def _on_retry(link: Link, keys: GroupKeys, one: PendingEntry) -> PendingDe
             original_id, attempt = envelope.id, envelope.history.attempt
         except DecodeError:
             pass
-    return PendingDelivery(original_id, RETRY, one.id, one.consumer, timedelta(milliseconds=one.idle_ms), one.count, attempt)
+    return PendingDelivery(
+        original_id, RETRY, one.id, one.consumer, timedelta(milliseconds=one.idle_ms), reading.turn_of(one.count), attempt
+    )

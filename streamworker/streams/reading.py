@@ -23,8 +23,7 @@ MOST_INTERVALS_LEFT = 2
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An entry that is now pending under our name, and its delivery count: 1 for a new one, and two more for each worker that died
-    of it. An odd count says that it may be running; an even one that it waits to be run alone, which no death beside it changes."""
+    """An entry that is now pending under our name, and its delivery count, which is 1 for a new one: see `scripts/book.lua`."""
 
     key: str
     entry: Entry
@@ -33,12 +32,22 @@ class Taken:
     @property
     def was_in_a_crash(self) -> bool:
         """Whether a worker has died with it."""
-        return self.count > 1
+        return self.turn > 1
+
+    @property
+    def turn(self) -> int:
+        """Odd when it may be running, even when it waits to be run alone, and greater with every owner and every change."""
+        return turn_of(self.count)
 
     @property
     def crashes_alone(self) -> int:
-        """How many workers died with it while nothing else was in flight beside it: all but the first."""
-        return max(0, self.count // 2 - 1)
+        """How many workers died with it while nothing else was in flight beside it."""
+        return self.count // 1_000 % 1_000
+
+    @property
+    def outstayed(self) -> int:
+        """How often it has run alone for so long that others had to start beside it."""
+        return self.count // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +150,11 @@ async def unblock(link: Link, client_id: int) -> None:
 async def client_id(link: Link) -> int:
     """The server's number for this connection."""
     return int(await link.call("CLIENT", "ID"))
+
+
+def turn_of(count: int) -> int:
+    """The turn in a delivery count."""
+    return count % 1_000
 
 
 def _page(key: str, following: str | None, entries: list[Any], trimmed: list[bytes]) -> Page:

@@ -73,14 +73,22 @@ async def renew(link: Link, group: str, leases: Sequence[Lease]) -> set[str]:
     return {raw.decode() for raw in lost}
 
 
-async def recount(link: Link, group: str, keys: GroupKeys, lease: Lease, count: int) -> bool:
-    """Set the entry's delivery count; false when it is not ours any more."""
-    return bool(await script("recount").run(link, _fenced(keys, lease), [*_fence(group, lease), count]))
+async def recount(link: Link, group: str, keys: GroupKeys, lease: Lease, turn: int, *, outstayed: bool = False) -> bool:
+    """Set the entry's turn, and note that it `outstayed` its time alone; false when it is not ours any more."""
+    return bool(await script("recount").run(link, _fenced(keys, lease), [*_fence(group, lease), turn, int(outstayed)]))
+
+
+async def pardon(link: Link, group: str, lease: Lease) -> bool:
+    """Take back the death that was counted when this lease, under which the entry ran alone, was taken for that of a dead worker.
+
+    Answers whether there was one. Said twice, because a reply was lost, it may take back two.
+    """
+    return bool(await script("pardon").run(link, [lease.key], [group, lease.consumer, lease.entry_id, lease.turn]))
 
 
 def renewal(group: str, leases: Sequence[Lease]) -> list[Argument]:
     """The arguments with which leases of one stream and consumer are renewed."""
-    tokens = [value for lease in leases for value in (lease.entry_id, lease.count)]
+    tokens = [value for lease in leases for value in (lease.entry_id, lease.turn)]
     return [group, leases[0].consumer, int(leases[0].of_retry), *tokens]
 
 
@@ -91,4 +99,4 @@ def _fenced(keys: GroupKeys, lease: Lease) -> list[str]:
 
 def _fence(group: str, lease: Lease) -> list[Argument]:
     """The arguments that every fenced script starts with; entries of the retry stream are removed when they are settled."""
-    return [group, lease.consumer, lease.entry_id, lease.count, int(lease.of_retry)]
+    return [group, lease.consumer, lease.entry_id, lease.turn, int(lease.of_retry)]

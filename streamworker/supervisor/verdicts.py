@@ -101,6 +101,8 @@ def _reading(status: Status) -> str:
         return "paused"
     if not status.connected:
         return "the server does not answer"
+    if status.solitary:
+        return "an entry whose worker died runs alone, or waits for that: nothing else begins"
     return f"cannot read {', '.join(status.troubled)}"
 
 

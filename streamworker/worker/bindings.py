@@ -200,7 +200,8 @@ def _with_crashes(history: History, taken: Taken) -> History:
 
 def lease_of(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Lease:
     """The lease of an entry that was taken with a command sent at `sent_at`."""
-    return Lease(taken.key, taken.entry.id, consumer, taken.count, sent_at, of_retry=taken.key == binding.keys.retry)
+    of_retry = taken.key == binding.keys.retry
+    return Lease(taken.key, taken.entry.id, consumer, taken.turn, sent_at, of_retry, outstayed=taken.outstayed)
 
 
 def order_of(entry_id: str) -> tuple[int, int]:

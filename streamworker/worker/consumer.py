@@ -62,7 +62,7 @@ class Consumer:
         )
         self._places = Places(executor, self._place_freed, log)
         self._intake = intake = Intake(plan, link, self._leases, pools, self._start, log)
-        self._suspects = Suspects(plan.isolation, link, executor, log)
+        self._suspects = Suspects(plan.isolation, link, executor, intake.join_lane, log)
         self._promoter = Promoter(link, plan.bindings, log)
         self._settlement = Settlement(link, keys, self._leases, log, self._promoter.expect)
         guard = SweepGuard(plan.lease, monotonic())
@@ -72,12 +72,11 @@ class Consumer:
 
     async def _trip(self, trip: Trip) -> None:
         """Run, decide, settle, release the lane."""
-        began = perf_counter()
         outcome = await self._outcome(trip)
         try:
-            await self._decide_and_settle(trip, outcome, began)
+            await self._decide_and_settle(trip, outcome)
         except CommitRefused as refused:
-            await self._decide_and_settle(trip, Failed(refused), began)
+            await self._decide_and_settle(trip, Failed(refused))
         await self._places.leave(trip)
         if trip.reaches_a_handler:
             self._settled()
@@ -91,14 +90,14 @@ class Consumer:
         if not self._leases.is_good(delivery.lease):
             return Interrupted(Interruption.LEASE_LOST)
         if is_suspect(delivery):
-            return await self._suspects.run(delivery, handler)
+            return await self._suspects.run(trip, handler)
         return await self._executor.run(delivery, handler)
 
-    async def _decide_and_settle(self, trip: Trip, outcome: Outcome, began: float) -> None:
+    async def _decide_and_settle(self, trip: Trip, outcome: Outcome) -> None:
         delivery, handler = trip.delivery, trip.handler
         retry, dead_letter = self._policies(handler)
         verdict = decide(outcome, delivery, retry, random())  # noqa: S311  # jitter
-        seconds = perf_counter() - began
+        seconds = perf_counter() - trip.began
         if not isinstance(verdict, Ack):
             log_verdict(self._log, delivery, handler, verdict, seconds)
         await self._settlement.settle(delivery, handler, dead_letter, verdict)
@@ -165,12 +164,14 @@ class Consumer:
         self._interrupt_all()
 
     def pause(self) -> None:
-        """Read nothing new until `resume`."""
+        """Take nothing new until `resume`: neither read nor reclaim."""
         self._reader.pause()
+        self._reclaimer.pause()
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Go on reading and reclaiming."""
         self._reader.resume()
+        self._reclaimer.resume()
 
     def step_aside(self) -> None:
         """Begin nothing new and give back what waits, so that somebody can be alone in this process; what runs goes on."""

@@ -105,8 +105,6 @@ class Intake:
                 first=trimmed[0],
                 why="a worker that runs one of them still finishes it; what a dead worker held is lost: trim later, or not at all",
             )
-        if page.taken:
-            self._log.info("entries.reclaimed", stream=page.key, entries=len(page.taken))
         await self.accept(page.taken, sent_at)
 
     async def reconcile(self) -> bool:
@@ -138,6 +136,12 @@ class Intake:
         for pool in self._pools:
             for lane, (delivery, handler) in pool.lanes.ready():
                 self._start(Trip(delivery, handler, lane=lane))
+
+    def join_lane(self, trip: Trip) -> None:
+        """A delivery that has run alone goes on in company, in its handler's lane; nothing else of that runs."""
+        if trip.handler is not None and trip.lane is None:
+            trip.lane = trip.handler.name
+            self._pool_of[trip.delivery.stream].lanes.join(trip.lane)
 
     def leave(self, trip: Trip) -> Pool | None:
         """A delivery has ended, in its lane or beside them: start the next one; answers the pool when it has room again."""
@@ -181,7 +185,7 @@ class Intake:
             # Our own lease had lapsed on the server and we took it over from ourselves: it is not run twice, only counted anew. Where we
             # gave it up as lost, its handler still has to end; then the consumer looks again.
             if not held.lost:
-                held.count, held.renewed_at = taken.count, sent_at
+                held.turn, held.renewed_at = taken.turn, sent_at
             return
         arrival = receive(taken, binding, self._plan.consumer, sent_at)
         delivery = arrival.delivery

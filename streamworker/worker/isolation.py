@@ -14,8 +14,12 @@ LOOK_SECONDS = 0.1
 """How often to look whether we are alone, where nobody has said that something changed."""
 
 FIRST_PATIENCE, LONGEST_PATIENCE = timedelta(minutes=1), timedelta(hours=1)
-"""How long a process may wait for its handlers to end, starting nothing new, before it gives solitude up. Then it works as ever for just
-as long, and is twice as patient the next time: one handler that never ends costs at most half of the process."""
+"""How long a process may wait for its handlers to end, starting nothing new, before it gives solitude up; and how long an entry may run
+alone before others start beside it. Then the process works as ever for just as long, and is twice as patient the next time: one handler
+that never ends costs at most half of the process."""
+
+LONG_SECONDS = 10.0
+"""After so long without anything new, a process does not count as reading."""
 
 
 class Member(Protocol):
@@ -48,6 +52,7 @@ class Isolation:
         self._rests_until = 0.0
         self._members: list[Member] = []
         self._suspects = 0
+        self._since = 0.0
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
         self._over = asyncio.Event()
@@ -61,9 +66,22 @@ class Isolation:
         return self._suspects > 0
 
     @property
+    def lasts_long(self) -> bool:
+        """Whether for some time nothing else may begin here."""
+        return self.wanted and asyncio.get_running_loop().time() - self._since > LONG_SECONDS
+
+    @property
     def rests(self) -> bool:
         """Whether solitude was given up not long ago, so that there is no use in asking for it."""
         return asyncio.get_running_loop().time() < self._rests_until
+
+    def patience_with(self, outstayed: int) -> timedelta:
+        """How long an entry that has outstayed its time so often may run alone now."""
+        return min(LONGEST_PATIENCE, self._first_patience * (1 << min(outstayed, 10)))
+
+    def rest(self, time: timedelta) -> None:
+        """Somebody was alone for so long: nobody is to be for just as long."""
+        self._rests_until = asyncio.get_running_loop().time() + time.total_seconds()
 
     def join(self, member: Member) -> None:
         """Take a consumer into account."""
@@ -79,9 +97,9 @@ class Isolation:
         self._changed.set()
         self._over.set()
 
-    async def over(self) -> None:
-        """Wait until nobody wants to run alone."""
-        await self._over.wait()
+    async def is_over(self, *, within: float) -> bool:
+        """Wait at most so many seconds until nobody wants to run alone; answers whether it is so."""
+        return await happens_within(self._over, within)
 
     @asynccontextmanager
     async def solitude(self) -> AsyncIterator[bool]:
@@ -100,6 +118,7 @@ class Isolation:
         self._suspects += 1
         if self._suspects == 1:
             self._over.clear()
+            self._since = asyncio.get_running_loop().time()
             for member in self._members:
                 member.step_aside()
         self._changed.set()
@@ -121,14 +140,14 @@ class Isolation:
                 self._patience = self._first_patience
                 return True
             if loop.time() - began > self._patience.total_seconds():
-                self._give_up(loop.time())
+                self._give_up()
                 return False
             self._changed.clear()
             await happens_within(self._changed, LOOK_SECONDS)
         return False
 
-    def _give_up(self, now: float) -> None:
-        self._rests_until = now + self._patience.total_seconds()
+    def _give_up(self) -> None:
+        self.rest(self._patience)
         self._patience = min(LONGEST_PATIENCE, 2 * self._patience)
 
     def _is_here(self) -> bool:

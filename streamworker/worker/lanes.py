@@ -85,6 +85,11 @@ class Lanes(Generic[Item]):
         self.held -= 1
         self._beside -= 1
 
+    def join(self, lane: str) -> None:
+        """An item that was beside the lanes runs in this one from now on."""
+        self.leave_beside()
+        self._running[lane] += 1
+
     def clear(self) -> list[tuple[str, Item]]:
         """Take out everything that waits; nothing of it counts as running."""
         waiting = [(lane, item) for lane, line in self._lines.items() for item in line]

@@ -174,7 +174,7 @@ class LeaseKeeper:
     def _renew(self, key: str, leases: list[Lease]) -> bool:
         """Renew leases of one stream; false when the server cannot be reached, so that there is no use in going on."""
         sent_at = monotonic()
-        counts = [lease.count for lease in leases]
+        turns = [lease.turn for lease in leases]
         try:
             lost = {raw.decode() for raw in self._link.run(script("renew"), [key], renewal(self._group, leases))}
         except (ConnectionLost, ServerError) as error:
@@ -186,9 +186,9 @@ class LeaseKeeper:
                 lease.renewed_at = sent_at
         taken_over = [
             lease
-            for lease, count in zip(leases, counts, strict=True)
-            # One whose count we have changed ourselves meanwhile is ours; its next renewal says so.
-            if lease.entry_id in lost and lease.count == count and not lease.recounting
+            for lease, turn in zip(leases, turns, strict=True)
+            # One whose turn we have changed ourselves meanwhile is ours; its next renewal says so.
+            if lease.entry_id in lost and lease.turn == turn and not lease.recounting
         ]
         self._lose(
             taken_over, "the server says so: they are with another consumer, were settled already, or their group has vanished"

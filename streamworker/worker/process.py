@@ -107,7 +107,7 @@ class WorkerProcess:
             consumer.hurry()
 
     def toggle_pause(self) -> None:
-        """Stop reading new entries, or go on; what is in flight goes on either way."""
+        """Take no new entries, or go on; what is in flight goes on either way."""
         self.pause(not self._paused)
 
     def pause(self, wanted: bool) -> None:
@@ -128,7 +128,7 @@ class WorkerProcess:
         return Status(
             started=started,
             connected=self._connected,
-            reading=able and not self._paused and not draining,
+            reading=able and not self._paused and not draining and not self._isolation.lasts_long,
             draining=draining,
             why_draining=self._why_draining,
             gave_up=self._gave_up,
@@ -138,6 +138,7 @@ class WorkerProcess:
             memory_bytes=resident_bytes(),
             troubled=troubled,
             waits_for=next((claim.waits_for for claim in self._claims if claim.waits_for), ""),
+            solitary=self._isolation.lasts_long,
         )
 
     @property

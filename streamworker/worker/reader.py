@@ -192,7 +192,7 @@ class Reader:
 
     @property
     def _must_reconcile(self) -> bool:
-        return self._in_doubt and self._intake.can_keep and self._budget.left > 0
+        return self._in_doubt and self._intake.can_keep and not self._paused and self._budget.left > 0
 
     @property
     def _may_read(self) -> bool:

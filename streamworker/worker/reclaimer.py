@@ -1,8 +1,8 @@
 """Takes over entries whose lease ran out, because their worker died or lost sight of them.
 
-One sweeper per group and interval is enough. The scan keeps its cursor, so that a long pending list is walked whole (XAUTOCLAIM looks at
-ten times COUNT entries and stops). What is reclaimed needs no room among those that run, because it runs alone; so a busy worker sweeps
-as well as an idle one, and a busy fleet leaves nothing of its dead behind.
+One sweeper per group and interval is enough. The scan keeps its cursor, so that a long pending list is walked whole. What is reclaimed
+needs no room among those that run, because it runs alone; so a busy worker sweeps as well as an idle one, and a busy fleet leaves nothing
+of its dead behind. One at a time runs alone in each process, so nobody takes more than it can run soon: the rest is for others.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from streamworker.worker.intake import Intake, Plan
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.waiting import happens_within
 
-PAGE = 50
-"""How many entries one sweep of a stream takes: they wait here while each is run alone, and others may have the rest."""
+PAGE, PAGE_SECONDS = 16, 0.5
+"""How many entries one round of sweeps takes at most, and for how long they may keep the process; the first one takes a single one."""
+
+DEFERENCE = 3
+"""How many leases longer a worker waits that cannot run anything alone at the moment: others may."""
 
 SHORTEST_PAUSE_SECONDS = 0.05
 CONSUMER_FORGOTTEN_AFTER = timedelta(minutes=5)
@@ -48,27 +51,50 @@ class Reclaimer:
         self._doubt = doubt
         self._log = log
         self._guard = guard
+        self._page = self._room = 1
+        self._paused = False
         self._troubles: dict[str, Trouble] = {}
         self._cursors: dict[str, str] = {}
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Sweep until stopped."""
-        pause = self._interval_seconds() * uniform(0, 1)  # noqa: S311  # a fleet that starts together does not sweep together
+        interval = self._interval_seconds()
+        pause = interval * uniform(0, 1)  # noqa: S311  # a fleet that starts together does not sweep together
+        nobody_alone, began = True, 0.0
         while not await happens_within(self._stopping, pause):
-            began = monotonic()
-            self._bindings.rotate(-1)  # what the first one gives runs alone, and the others wait for that
-            unfinished = [binding for binding in list(self._bindings) if binding.ready and await self._guarded(binding)]
-            if unfinished:
+            if nobody_alone:
+                began = monotonic()
+            unfinished = await self._round()
+            await asyncio.sleep(0)  # what was taken asks to be alone
+            nobody_alone = await self._isolation.is_over(within=interval)
+            if self._room < self._page:
+                self._page = next_page(self._page, monotonic() - began) if nobody_alone else 1
+            if not nobody_alone:
+                pause = SHORTEST_PAUSE_SECONDS
+            elif unfinished:
                 # There is more, but what was read anew must have its turn as well: as long as those took which have run alone.
-                await self._isolation.over()
-                pause = min(self._interval_seconds(), max(SHORTEST_PAUSE_SECONDS, monotonic() - began))
+                pause = min(interval, max(SHORTEST_PAUSE_SECONDS, monotonic() - began))
             else:
-                pause = self._interval_seconds() * uniform(0.75, 1.25)  # noqa: S311
+                pause = interval * uniform(0.75, 1.25)  # noqa: S311
 
     def stop(self) -> None:
         """Begin nothing new; `run` returns when the sweep in hand has been taken in."""
         self._stopping.set()
+
+    def pause(self) -> None:
+        """Take nothing until `resume`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on."""
+        self._paused = False
+
+    async def _round(self) -> bool:
+        """Look after all streams, another one first each time; answers whether there was more than could be taken."""
+        self._room = self._page
+        self._bindings.rotate(-1)
+        return any([binding.ready and await self._guarded(binding) for binding in self._bindings])
 
     async def _guarded(self, binding: Binding) -> bool:
         """Look after one stream; its trouble must not stop the others. Answers whether there was more than could be taken."""
@@ -93,7 +119,11 @@ class Reclaimer:
 
     async def _look_after(self, binding: Binding) -> bool | None:
         """Sweep one stream; answers whether there is more, or `None` where it was not the time to."""
-        if self._guard.holds(monotonic()) or self._must_wait or not await self._is_my_turn(binding):
+        if self._must_not or self._guard.holds(monotonic()):
+            return None
+        if self._must_wait:
+            return True
+        if not await self._is_my_turn(binding):
             return None
         unfinished = False
         for key in (binding.keys.retry, binding.keys.stream):
@@ -103,10 +133,14 @@ class Reclaimer:
         return unfinished
 
     @property
+    def _must_not(self) -> bool:
+        """Whether nothing may be taken: we end, are paused, memory is full, or what is taken could not be kept."""
+        return self._stopping.is_set() or self._paused or self._budget.left == 0 or not self._intake.can_keep
+
+    @property
     def _must_wait(self) -> bool:
-        """Whether nothing may be taken now: others run alone here, memory is full, or what is taken could not be kept."""
-        others = self._isolation.wanted or self._isolation.rests
-        return self._stopping.is_set() or others or self._budget.left == 0 or not self._intake.can_keep
+        """Whether the next round may take what this one leaves: enough is taken, or somebody is to be alone here."""
+        return self._room <= 0 or self._isolation.wanted
 
     async def _is_my_turn(self, binding: Binding) -> bool:
         if self._cursors.get(binding.keys.stream, "0-0") != "0-0" or self._cursors.get(binding.keys.retry, "0-0") != "0-0":
@@ -122,7 +156,7 @@ class Reclaimer:
 
     async def _sweep(self, key: str) -> bool:
         """Walk the pending list from where the last sweep ended, until it has given something; answers whether there is more."""
-        while not self._must_wait:
+        while not (self._must_not or self._must_wait):
             async with self._intake.lock:
                 sent_at = monotonic()
                 page, server_ms = await reading.reclaim(
@@ -130,9 +164,9 @@ class Reclaimer:
                     key,
                     self._group,
                     self._consumer,
-                    lease_ms=self._lease_ms,
+                    lease_ms=self._lease_ms * (DEFERENCE if self._isolation.rests else 1),
                     cursor=self._cursors.get(key, "0-0"),
-                    count=PAGE,
+                    count=self._room,
                     most_bytes=self._budget.left,
                     not_after_ms=self._guard.latest_ms(sent_at),
                     lost=self._intake.lost_of(key),
@@ -141,9 +175,12 @@ class Reclaimer:
                     if self._is_clock_trusted(server_ms):
                         continue
                     return False
+                if page.taken:
+                    self._log.info("entries.reclaimed", stream=key, entries=len(page.taken))
                 await self._intake.accept_page(page, sent_at)
             # As it was when we asked, because a busy event loop may have kept the answer from us for a while.
             self._guard.saw(server_ms, sent_at)
+            self._room -= len(page.taken)
             self._cursors[key] = "0-0" if page.following is None else page.following
             if page.following is None or page.taken:
                 return page.following is not None
@@ -174,3 +211,8 @@ class Reclaimer:
 
     def _interval_seconds(self) -> float:
         return self._lease_ms / 4 / 1000
+
+
+def next_page(page: int, seconds: float) -> int:
+    """How many entries to take, where taking and running `page` of them has kept the process for so long."""
+    return max(1, min(PAGE, 2 * page, int(page * PAGE_SECONDS / max(seconds, 0.001))))

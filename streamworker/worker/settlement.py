@@ -216,8 +216,8 @@ class Settlement:
         self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: DeadLetter
     ) -> None:
         error = verdict.error
-        # A malformed entry failed in our own code, whose frames would tell the reader nothing.
-        traced = error is not None and policy.traceback and verdict.reason is not Reason.MALFORMED
+        # A malformed entry failed in our own code, whose frames would tell the reader nothing; one that crashed left none.
+        traced = error is not None and policy.traceback and verdict.reason not in (Reason.MALFORMED, Reason.CRASHED)
         obituary = Obituary(
             reason=verdict.reason,
             handler=None if handler is None else handler.name,

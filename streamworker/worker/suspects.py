@@ -1,15 +1,19 @@
 """Runs entries whose worker died: each alone, so that the next death tells whose fault it was.
 
-Redis's delivery count says what is known: an even count waits, an odd one may be running. A worker's death makes the next owner's count
-one higher for an odd one, which then is even, and leaves an even one as it is. So whoever only waited when a worker died beside it is
-never blamed for it: a new entry counts 1, after a death in company 2, while it runs alone 3, after a death of it 4.
+Redis's delivery count says what is known (`streams/scripts/book.lua`): with an even turn an entry waits, with an odd one it may be running.
+A worker's death is counted against an entry that ran alone, and against no other: a new entry has turn 1, after a death in company 2, while
+it runs alone 3. One that runs for longer than it may be alone goes on in company with turn 4, as if it waited.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from time import perf_counter
 from typing import Any
 
-from streamworker.delivery import Delivery, Interrupted, Interruption, Outcome
+from streamworker.delivery import Delivery, Interrupted, Interruption, Outcome, Succeeded
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.troubles import Trouble
@@ -20,29 +24,32 @@ from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.executor import Executor
 from streamworker.worker.isolation import Isolation
+from streamworker.worker.trips import Trip
 from streamworker.worker.waiting import happens_within
 
 
 class Suspects:
-    """The suspects of one consumer."""
+    """The suspects of one consumer. `joins_lane` gives one that goes on in company its place in its handler's lane."""
 
-    def __init__(self, isolation: Isolation, link: Link, executor: Executor, log: Any) -> None:
+    def __init__(self, isolation: Isolation, link: Link, executor: Executor, joins_lane: Callable[[Trip], None], log: Any) -> None:
         self._isolation = isolation
         self._link = link
         self._executor = executor
+        self._joins_lane = joins_lane
         self._log = log
         self._trouble = Trouble(log, "isolation")
 
-    async def run(self, delivery: Delivery, handler: Handler) -> Outcome:
-        """What happened when `handler` was given `delivery` with nothing else in flight in this process."""
-        lease = delivery.lease
+    async def run(self, trip: Trip, handler: Handler) -> Outcome:
+        """What happened when `handler` was given the delivery with nothing else in flight in this process, at least for a while."""
+        delivery, lease = trip.delivery, trip.delivery.lease
         # That it waits is written down first, so that a death beside it is not laid at its door.
-        if not await self._recount(delivery, _waiting(lease.count)):
+        if not await self._recount(delivery, _waiting(lease.turn)):
             return self._stopped(delivery)
         async with self._isolation.solitude() as alone:
             if not alone:
                 return self._not_alone(delivery)
-            if not await self._recount(delivery, _running(lease.count)):
+            # Nobody would interrupt what begins only after the drain has interrupted all.
+            if not await self._recount(delivery, _waiting(lease.turn) + 1) or self._isolation.ending.is_set():
                 return self._stopped(delivery)
             self._log.info(
                 "delivery.runs_alone",
@@ -52,7 +59,53 @@ class Suspects:
                 crashes=delivery.crashes,
                 why="a worker died with it in its hands",
             )
-            return await self._executor.run(delivery, handler)
+            trip.began = perf_counter()
+            running = asyncio.create_task(self._executor.run(delivery, handler))
+            if not await self._ends_alone(running, delivery):
+                self._goes_on_in_company(trip, handler)
+        outcome = await running
+        if lease.lost and not _waits(lease.turn) and not isinstance(outcome, Succeeded):
+            await self._take_blame_back(delivery)
+        return outcome
+
+    async def _ends_alone(self, running: asyncio.Task[Outcome], delivery: Delivery) -> bool:
+        """Wait for its end as long as it may be alone; after that it is written down that a death is not its own any more."""
+        time = self._isolation.patience_with(delivery.lease.outstayed)
+        try:
+            await asyncio.wait({running}, timeout=time.total_seconds())
+            if not running.done():
+                await self._recount(delivery, _waiting(delivery.lease.turn), outstayed=True)
+        except asyncio.CancelledError:
+            running.cancel()
+            raise
+        return running.done()
+
+    def _goes_on_in_company(self, trip: Trip, handler: Handler) -> None:
+        seconds = perf_counter() - trip.began
+        self._isolation.rest(timedelta(seconds=seconds))
+        self._joins_lane(trip)
+        self._log.warning(
+            "delivery.outstays",
+            stream=trip.delivery.stream,
+            entry_id=trip.delivery.id,
+            handler=handler.name,
+            seconds=round(seconds, 1),
+            why="it has run alone for so long that others start beside it now: give the handler a timeout",
+        )
+
+    async def _take_blame_back(self, delivery: Delivery) -> None:
+        """Who has taken it over had to take us for dead. Said as soon as the server can be reached; a process that ends cannot wait."""
+        pauses = Pauses()
+        while True:
+            try:
+                if await settling.pardon(self._link, delivery.group, delivery.lease):
+                    self._log.info("delivery.pardoned", stream=delivery.stream, entry_id=delivery.id, why="its worker had not died")
+            except ConnectionLost:
+                if not await happens_within(self._isolation.ending, pauses.next()):
+                    continue
+            except ServerError as error:
+                self._trouble.strikes(sentence(error))
+            return
 
     def _stopped(self, delivery: Delivery) -> Outcome:
         ending = self._isolation.ending.is_set() and not delivery.lease.lost
@@ -69,15 +122,15 @@ class Suspects:
         )
         return Interrupted(Interruption.NOT_ALONE)
 
-    async def _recount(self, delivery: Delivery, count: int) -> bool:
-        """Write the new delivery count down; false when the entry is not ours any more, or the process ends before that was possible."""
+    async def _recount(self, delivery: Delivery, turn: int, *, outstayed: bool = False) -> bool:
+        """Write the new turn down; false when the entry is not ours any more, or the process ends before that was possible."""
         lease, pauses = delivery.lease, Pauses()
         keys = keys_of(delivery.stream, delivery.group)
         lease.recounting = True
         try:
-            while not lease.lost and lease.count != count:
+            while not lease.lost and lease.turn != turn:
                 try:
-                    ours = await settling.recount(self._link, delivery.group, keys, lease, count)
+                    ours = await settling.recount(self._link, delivery.group, keys, lease, turn, outstayed=outstayed)
                 except (ConnectionLost, ServerError) as error:
                     self._trouble.strikes(sentence(error))
                     if await happens_within(self._isolation.ending, pauses.next()):
@@ -86,17 +139,16 @@ class Suspects:
                 self._trouble.is_over()
                 if not ours:
                     return False
-                lease.count = count
+                lease.turn = turn
             return not lease.lost
         finally:
             lease.recounting = False
 
 
-def _waiting(count: int) -> int:
-    """The even count of an entry that waits. One that came from the retry stream, where counts begin at 1, is put at 2 without blame."""
-    return max(2, count - count % 2)
+def _waits(turn: int) -> bool:
+    return turn % 2 == 0
 
 
-def _running(count: int) -> int:
-    """The odd count of an entry that waited and runs now."""
-    return _waiting(count) + 1
+def _waiting(turn: int) -> int:
+    """The even turn of an entry that waits. One that came from the retry stream, where turns begin at 1, is put at 2 without blame."""
+    return max(2, turn + turn % 2)

@@ -15,6 +15,7 @@ from enum import Enum
 from streamworker.codecs.envelope import Envelope
 from streamworker.delivery import Fields, History, Lease
 from streamworker.streams.keys import GroupKeys, keys_of
+from streamworker.streams.reading import turn_of
 
 STREAM = "orders"
 
@@ -141,7 +142,7 @@ class Model:
         return None if group.has_retry_group else "NOGROUP"
 
     def reclaim(self, group: Group, key: str, consumer: str) -> tuple[list[Got], set[str]]:
-        """What has lapsed becomes ours: one more for what may have been running with another, none for what only waited or is ours."""
+        """What has lapsed becomes ours: a death for what may have been running alone with another, none for what only waited or is ours."""
         self._see_group(group, key)
         got: list[Got] = []
         gone: set[str] = set()
@@ -187,20 +188,32 @@ class Model:
         lost = set()
         for lease in leases:
             pending = group.pending.get((lease.key, lease.entry_id))
-            if pending is not None and (pending.owner, pending.count) == (lease.consumer, lease.count):
-                self._claim(group, lease, lease.count)
+            if pending is not None and (pending.owner, turn_of(pending.count)) == (lease.consumer, lease.turn):
+                self._claim(group, lease, pending.count)
             elif not self._is_beyond(group, lease):
                 lost.add(lease.entry_id)
         return lost
 
-    def recount(self, group: Group, lease: Lease, count: int) -> bool:
+    def recount(self, group: Group, lease: Lease, turn: int, *, outstayed: bool = False) -> bool:
         self._see_source(group, lease)
         pending = group.pending.get((lease.key, lease.entry_id))
         if pending is None:
             return self._goes_on(group, lease)
-        if pending.owner != lease.consumer or pending.count not in (lease.count, count):
+        found = turn_of(pending.count)
+        if pending.owner != lease.consumer or found not in (lease.turn, turn):
             return False
-        self._claim(group, lease, count)
+        self._claim(group, lease, pending.count - found + turn + (1_000_000 if outstayed and found != turn else 0))
+        return True
+
+    def pardon(self, group: Group, lease: Lease) -> bool:
+        """A death is taken back where somebody has the entry after us."""
+        self._see_group(group, lease.key)
+        pending = group.pending.get((lease.key, lease.entry_id))
+        if pending is None or pending.owner == lease.consumer or turn_of(pending.count) <= lease.turn:
+            return False
+        if pending.count // 1_000 % 1_000 == 0 or self._is_trimmed(lease.key, lease.entry_id):
+            return False
+        pending.count -= 1_000
         return True
 
     def lapse(self, group: Group, key: str, entry_id: str) -> None:
@@ -330,7 +343,7 @@ class Model:
         pending = group.pending.get((lease.key, lease.entry_id))
         if pending is None:
             return self._goes_on(group, lease)
-        return (pending.owner, pending.count) == (lease.consumer, lease.count)
+        return (pending.owner, turn_of(pending.count)) == (lease.consumer, lease.turn)
 
     def _goes_on(self, group: Group, lease: Lease) -> bool:
         """It was trimmed away, and nobody is known to have settled it: whoever still has it in memory goes on."""
@@ -388,8 +401,10 @@ class Model:
 
 
 def _after_a_death(count: int) -> int:
-    """An odd count may have been running; an even one only waited."""
-    return count + count % 2
+    """An odd turn may have been running, in company at first and alone after that; an even one only waited."""
+    turn = turn_of(count)
+    ran_alone = turn % 2 == 1 and turn > 1
+    return count + (1 if turn % 2 else 2) + (1_000 if ran_alone else 0)
 
 
 def _order_of(entry_id: str) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import redis.asyncio
 import structlog
 
 from streamworker import Context, Snooze
+from streamworker.worker import isolation
 from tests.harness import Ledger, an_app, dead_letters, pending, retries_waiting, working
 from tests.waiting import eventually
 
@@ -132,6 +133,7 @@ async def test_a_drain_gives_waiting_suspects_back_uncounted(server, aredis):
 
     await leave_behind(aredis, range(5))
     async with working(app, server.url) as process:
+        process._consumers[0]._reclaimer._page = 5
         await asyncio.wait_for(began.wait(), 10)
         process.drain("the test says so")
         process.hurry()
@@ -228,21 +230,57 @@ async def test_a_suspect_in_a_thread_runs_alone(server, aredis):
     assert {1} == {together for crashes, together in most if crashes}
 
 
-async def test_a_paused_worker_finishes_its_suspects(server, aredis):
-    """What is in its hands goes on, suspects included; new entries wait until it resumes."""
-    runs = Runs()
-    await leave_behind(aredis, range(10))
-    async with working(two_groups(runs), server.url) as process:
-        await until(lambda: runs.numbers("orders"))
-        process.toggle_pause()
-        await add(aredis, range(10, 20))
-        await until(lambda: runs.numbers("orders") >= set(range(10)))
-        meanwhile = runs.numbers("orders")
-        process.toggle_pause()
-        await until(lambda: len(runs.numbers("orders")) == 20)
+async def test_a_paused_worker_takes_nothing_over(server, aredis):
+    """Neither new entries nor those of a dead worker, until it resumes; what is in its hands goes on."""
+    resting, busy, began, may_end = Runs(), Runs(), asyncio.Event(), asyncio.Event()
+    app = two_groups(resting)
 
-    assert set(range(10)) == meanwhile
-    assert [(number, 1, int(number < 10)) for number in range(20)] == runs.of("orders")
+    @app.handler("held", group="holding")
+    async def hold(order: dict[str, str], ctx: Context) -> None:
+        began.set()
+        await may_end.wait()
+        resting.note("held", ctx, order["order_id"], monotonic())
+
+    await add(aredis, range(1), stream="held")
+    async with working(app, server.url) as process:
+        await asyncio.wait_for(began.wait(), 5)
+        process.toggle_pause()
+        await until(lambda: all(consumer._reader.is_still for consumer in process._consumers))
+        await leave_behind(aredis, range(10))
+        async with working(two_groups(busy), server.url):
+            await add(aredis, range(10, 20))
+            await until(lambda: len(busy.numbers("orders")) == 20)
+            meanwhile = resting.numbers("orders")
+            may_end.set()
+            await until(lambda: resting.numbers("held"))
+        await leave_behind(aredis, range(20, 23))
+        process.toggle_pause()
+        await until(lambda: len(resting.numbers("orders")) == 3)
+
+    assert set() == meanwhile
+    assert [(number, 1, 1) for number in range(20, 23)] == resting.of("orders")
+
+
+async def test_a_fleet_shares_the_suspects(server, aredis):
+    """Slow ones that must run alone: each worker takes one at a time, so that two are run at once by two workers."""
+    apps, runs = [], [Runs(), Runs()]
+    for mine in runs:
+        app = an_app(lease=LEASE)
+
+        @app.handler("orders")
+        async def charge(order: dict[str, str], ctx: Context, mine: Runs = mine) -> None:
+            began = monotonic()
+            await asyncio.sleep(0.6)
+            mine.note("orders", ctx, order["order_id"], began)
+
+        apps.append(app)
+    async with working(apps[0], server.url), working(apps[1], server.url):
+        await leave_behind(aredis, range(8))
+        await until(lambda: sum(len(mine.spans) for mine in runs) == 8, within=20)
+
+    assert set(range(8)) == runs[0].numbers("orders") | runs[1].numbers("orders")
+    assert 3 <= min(len(mine.spans) for mine in runs)
+    assert [[], []] == [mine.beside("orders") for mine in runs]
 
 
 async def test_neither_suspects_nor_new_entries_starve(server, aredis):
@@ -257,6 +295,131 @@ async def test_neither_suspects_nor_new_entries_starve(server, aredis):
 
     assert [(number, 1, int(number < 200)) for number in range(400)] == runs.of("orders")
     assert order.index(True) < len(order) - 1 - order[::-1].index(False)
+
+
+def with_an_endless_suspect(runs: Runs, began: asyncio.Event):
+    """An application in which one kind of order never ends."""
+    app = an_app(lease=LEASE)
+
+    @app.handler("orders", concurrency=1)
+    async def charge(order: dict[str, str], ctx: Context) -> None:
+        if order.get("way") == "endless":
+            began.set()
+            await asyncio.Event().wait()
+        runs.note("orders", ctx, order["order_id"], monotonic())
+
+    @app.handler("clicks")
+    async def count(click: dict[str, str], ctx: Context) -> None:
+        runs.note("clicks", ctx, click["order_id"], monotonic())
+
+    return app
+
+
+async def test_a_suspect_without_end_does_not_keep_its_process_for_ever(server, aredis):
+    """After its time alone others begin beside it, but not in its own lane; a death after that is not laid at its door."""
+    runs, began = Runs(), asyncio.Event()
+    await leave_behind(aredis, range(1), way="endless")
+    with structlog.testing.capture_logs() as lines:
+        async with working(with_an_endless_suspect(runs, began), server.url) as process:
+            process._isolation._first_patience = timedelta(milliseconds=300)
+            await asyncio.wait_for(began.wait(), 10)
+            await add(aredis, range(5), stream="clicks")
+            await add(aredis, range(1, 2))
+            await until(lambda: len(runs.numbers("clicks")) == 5)
+            [entry] = await aredis.xpending_range("orders", "billing", "-", "+", 10)
+            beside = runs.numbers("orders")
+
+    assert 1_000_004 == entry["times_delivered"]
+    assert set() == beside
+    assert ["delivery.outstays"] == [line["event"] for line in lines if line["event"] == "delivery.outstays"]
+
+
+async def test_the_time_alone_is_longer_the_next_time(server, aredis):
+    """So that an entry that kills its worker late is found out in the end."""
+    runs, began = Runs(), asyncio.Event()
+    await leave_behind(aredis, range(1), way="endless")
+    await aredis.xclaim("orders", "billing", "dead", 0, await _ids(aredis), retrycount=3_000_002, justid=True)
+    async with working(with_an_endless_suspect(runs, began), server.url) as process:
+        process._isolation._first_patience = timedelta(milliseconds=100)
+        await asyncio.wait_for(began.wait(), 10)
+        alone_since = monotonic()
+        await add(aredis, range(1), stream="clicks")
+        await until(lambda: runs.numbers("clicks"))
+        seconds = monotonic() - alone_since
+
+    assert 0.75 < seconds
+
+
+async def test_a_process_that_cannot_begin_anything_does_not_count_as_reading(server, aredis, monkeypatch):
+    """Readiness says so, and why; and is back when it begins again."""
+    monkeypatch.setattr(isolation, "LONG_SECONDS", 0.1)
+    runs, began = Runs(), asyncio.Event()
+    await leave_behind(aredis, range(1), way="endless")
+    async with working(with_an_endless_suspect(runs, began), server.url) as process:
+        process._isolation._first_patience = timedelta(seconds=1)
+        await asyncio.wait_for(began.wait(), 10)
+        await until(lambda: process.status().solitary)
+        during = process.status()
+        await until(lambda: process.status().reading)
+
+    assert (False, True) == (during.reading, during.connected)
+
+
+async def test_sweeps_go_on_where_nobody_can_be_alone(server, aredis):
+    """What has killed too many workers is set aside, and what would have to run alone is left to others for a while."""
+    app, endless = two_groups(Runs()), asyncio.Event()
+
+    @app.handler("endless", group="endless")
+    async def never_end(order: dict[str, str]) -> None:
+        endless.set()
+        await asyncio.Event().wait()
+
+    await add(aredis, range(1), stream="endless")
+    async with working(app, server.url) as process:
+        await asyncio.wait_for(endless.wait(), 5)
+        process._isolation.rest(timedelta(hours=1))
+        await leave_behind(aredis, range(2))
+        first = (await _ids(aredis))[0]
+        await aredis.xclaim("orders", "billing", "dead", 0, [first], retrycount=3_007, justid=True)
+        await eventually(lambda: _none_pending(aredis), within=15)
+        waiting = await retries_waiting(aredis)
+
+    [letter] = await dead_letters(aredis)
+    assert ("crashed", first) == (letter.notes["reason"], letter.notes["id"])
+    assert "WorkerDied: 4 workers died while it ran alone, without a verdict" == letter.notes["error"]
+    assert 1 == waiting
+
+
+async def test_the_time_of_a_delivery_is_without_its_waiting(server, aredis):
+    """One that waits for a slow one to end has not taken that long itself."""
+    app, began, may_end = an_app(lease=LEASE), asyncio.Event(), asyncio.Event()
+
+    @app.handler("slow", group="slow")
+    async def be_slow(order: dict[str, str]) -> None:
+        began.set()
+        await may_end.wait()
+
+    @app.handler("orders")
+    async def charge(order: dict[str, str]) -> None:
+        pass
+
+    await add(aredis, range(1), stream="slow")
+    with structlog.testing.capture_logs() as lines:
+        async with working(app, server.url) as process:
+            await asyncio.wait_for(began.wait(), 5)
+            await leave_behind(aredis, range(1))
+            await until(lambda: process._isolation.wanted)
+            waited_since = monotonic()
+            await until(lambda: monotonic() - waited_since > 0.5)
+            may_end.set()
+            await until(lambda: any(line["event"] == "delivery.acked" and line["stream"] == "orders" for line in lines))
+    [line] = [line for line in lines if line["event"] == "delivery.acked" and line["stream"] == "orders"]
+
+    assert line["duration_ms"] < 400
+
+
+async def _ids(client) -> list[str]:
+    return [one["message_id"].decode() for one in await client.xpending_range("orders", "billing", "-", "+", 10)]
 
 
 async def _is_settled(client, process) -> bool:

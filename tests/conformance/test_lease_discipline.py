@@ -156,6 +156,30 @@ async def test_an_entry_is_not_run_beside_its_own_cancelled_handler(server, ared
     assert ["begins", "cancelled", "ends", "begins"] == ledger.seen
 
 
+async def test_who_was_cut_off_takes_the_blame_back(server, aredis):
+    """It ran alone, another worker had to take it for dead, and it was not: nothing is left of that death in the entry's book."""
+    ledger = Ledger()
+    await aredis.xgroup_create("orders", "billing", "$", mkstream=True)
+    await add(aredis, 1)
+    await aredis.xreadgroup("billing", "dead", {"orders": ">"})
+
+    with Proxy(server.url) as proxy, structlog.testing.capture_logs() as lines:
+        async with working(taking(ledger, "cut off", ends=False), proxy.url):
+            await ledger.until_count(1)
+            stall_all(proxy)
+            async with working(taking(ledger, "other", ends=False), server.url):
+                await ledger.until(lambda seen: "other" in {who for who, *_ in seen})
+                [blamed] = await aredis.xpending_range("orders", "billing", "-", "+", 10)
+                proxy.heal()
+                await eventually(lambda: _has_logged(lines, "delivery.pardoned"))
+                [pardoned] = await aredis.xpending_range("orders", "billing", "-", "+", 10)
+                lost = [line for line in lines if line["event"] == "lease.lost"]
+
+    assert [1_005, 5] == [blamed["times_delivered"], pardoned["times_delivered"]]
+    assert blamed["consumer"] == pardoned["consumer"]
+    assert 1 == len(lost)
+
+
 async def _none_pending(client) -> bool:
     return await pending(client) == 0
 

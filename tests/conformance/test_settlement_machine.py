@@ -42,7 +42,7 @@ from streamworker.delivery import Delivery, Fields, History, Outgoing, Reason
 from streamworker.errors import ServerError
 from streamworker.streams import dead_letters, groups, publishing, reading, scripts, settling
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.reading import Page, Room, Taken
+from streamworker.streams.reading import Page, Room, Taken, turn_of
 from streamworker.streams.scripts import Script
 from streamworker.worker.bindings import receive
 from tests.conformance.settlement_model import FAR, NOW, STREAM, Got, Group, Model, Refused
@@ -230,7 +230,7 @@ class SettlementMachine(RuleBasedStateMachine):
     def _has_it(self, worker: Worker, delivery: Delivery) -> bool:
         """Whether this very lease is on the entry."""
         pending = worker.group.pending.get((delivery.lease.key, delivery.lease.entry_id))
-        return pending is not None and (pending.owner, pending.count) == (worker.name, delivery.lease.count)
+        return pending is not None and (pending.owner, turn_of(pending.count)) == (worker.name, delivery.lease.turn)
 
     def _run_a_suspect_alone(self, pick: int, *, late: bool, again: bool, far: bool) -> None:
         late_ones = self._late_ones() if late else []
@@ -238,7 +238,7 @@ class SettlementMachine(RuleBasedStateMachine):
             worker, delivery = late_ones[pick % len(late_ones)]
             is_pending = (delivery.lease.key, delivery.lease.entry_id) in worker.group.pending
             step = 3 if far and is_pending and not self._has_it(worker, delivery) else 1
-            if self._recount(worker, delivery, delivery.lease.count + step, again=again):
+            if self._recount(worker, delivery, delivery.lease.turn + step, again=again):
                 self._count_death(worker.group, delivery.id)  # it looks as if it ran alone
             return
         suspects = [
@@ -428,7 +428,7 @@ class SettlementMachine(RuleBasedStateMachine):
 
     def _run_alone(self, worker: Worker, delivery: Delivery, *, again: bool) -> None:
         """A suspect waits until nothing else runs here, and then runs alone."""
-        waiting = max(2, delivery.lease.count - delivery.lease.count % 2)
+        waiting = max(2, delivery.lease.turn + delivery.lease.turn % 2)
         if not self._recount(worker, delivery, waiting, again=again):
             return
         # Whatever else runs here ends before it.
@@ -692,7 +692,7 @@ class SettlementMachine(RuleBasedStateMachine):
 
     def _name(self, delivery: Delivery) -> str:
         lease = delivery.lease
-        return f"{self.notes[delivery.id]}{' (retry)' if lease.of_retry else ''} held at {lease.count}"
+        return f"{self.notes[delivery.id]}{' (retry)' if lease.of_retry else ''} held at {lease.turn}"
 
     def _name_of(self, group: Group, key: str, entry_id: str) -> str:
         if key == STREAM:
@@ -726,7 +726,7 @@ class SettlementMachine(RuleBasedStateMachine):
         """As the intake does: what is held already is only counted anew."""
         held = worker.held.get((taken.key, taken.entry.id))
         if held is not None:
-            held.lease.count = taken.count
+            held.lease.turn = taken.turn
             return
         arrival = receive(taken, BINDINGS[worker.group.name], worker.name, 0.0)
         assert arrival.damage is None
@@ -805,17 +805,17 @@ class SettlementMachine(RuleBasedStateMachine):
     def _count_death(self, group: Group, original_id: str) -> None:
         self.deaths_alone[group.name, original_id] = self.deaths_alone.get((group.name, original_id), 0) + 1
 
-    def _recount(self, worker: Worker, delivery: Delivery, count: int, *, again: bool) -> bool:
-        if delivery.lease.count == count:
+    def _recount(self, worker: Worker, delivery: Delivery, turn: int, *, again: bool) -> bool:
+        if delivery.lease.turn == turn:
             return True
         ours = self._step(
-            f"{worker.name} writes down {count} for {self._name(delivery)}",
-            lambda: self.model.recount(worker.group, delivery.lease, count),
-            lambda: settling.recount(self.world.link, worker.group.name, worker.group.keys, delivery.lease, count),
+            f"{worker.name} writes down {turn} for {self._name(delivery)}",
+            lambda: self.model.recount(worker.group, delivery.lease, turn),
+            lambda: settling.recount(self.world.link, worker.group.name, worker.group.keys, delivery.lease, turn),
             again=again,
         )
         if ours is True:
-            delivery.lease.count = count
+            delivery.lease.turn = turn
         elif ours is False:
             worker.drop(delivery)
         return ours is True
@@ -974,18 +974,18 @@ SEEDED_BUGS: dict[str, tuple[str, str, str, Sequence[str]]] = {
     "a release without the fence": ("settle_release", "if not ours() then return 0 end", "", LATE),
     "a commit by whomever": ("settle_commit", "if not unsettled() then return 0 end", "", ()),
     "a commit without its targets looked at": ("settle_commit", "if kind ~= 'stream' and", "if false and", SPOILT),
+    "a fence that does not look at the turn": ("fence", "return turn_of(pending[1][4]) == turn", "return true", LATE),
     "a settlement that is not remembered": ("fence", "else remember() end", "end", ()),
     "a memory that nobody looks at": ("fence", "and not was_settled()", "", ()),
-    "a fence that does not look at the count": ("fence", "return pending[1][4] == count", "return true", LATE),
     "a renewal that takes back": ("renew", "pending[1][2] == consumer and", "", LATE),
-    "a renewal that does not look at the count": ("renew", "and pending[1][4] == tonumber(ARGV[position + 1])", "", LATE),
+    "a renewal that does not look at the turn": ("renew", "and turn_of(pending[1][4]) == tonumber(ARGV[position + 1])", "", LATE),
     "a renewal that renews nothing": ("renew", "redis.call('XCLAIM', source, group, consumer, 0, id, 'JUSTID')", "", ()),
-    "a reclaim that counts what only waited": ("reclaim", "if count % 2 == 1 then", "if false then", ()),
-    "a reclaim that counts nothing": ("reclaim", "math.max(2, count - 1)", "count - 2", ()),
+    "a reclaim that counts what only waited": ("reclaim", "turn % 2 == 1 and turn > 1", "turn > 1", ()),
+    "a reclaim that counts nothing": ("reclaim", "after_a_death(counted - 1)", "counted - 1", ()),
     "a reclaim that counts what was its own": ("reclaim", "if own[id] then", "if false then", LATE),
     "a comparison that counts without a death": ("reconcile", "if died and", "if", ["take", "doubt"]),
     "a comparison that takes what is held": ("reconcile", "if not held[id] then", "do", ()),
-    "a recount whatever the count": ("recount", "pending[1][4] ~= count and", "false and", LATE),
+    "a recount whatever the turn": ("recount", "found ~= turn and", "false and", LATE),
     "a promotion that forgets lost due times": (
         "promote",
         "redis.call('HLEN', KEYS[2]) > redis.call('ZCARD', KEYS[1])",

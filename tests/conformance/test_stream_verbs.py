@@ -195,7 +195,7 @@ async def test_reconciling_gives_what_we_do_not_hold_and_counts_nothing(link: Li
 
     assert not left
     assert [(ghost.entry_id, [b"note", b"b"], 1)] == [(one.entry.id, one.entry.fields, one.count) for one in page.taken]
-    assert [2, 2] == [one.count for page, _ in after_a_death for one in page.taken]
+    assert [2, 4] == [one.count for page, _ in after_a_death for one in page.taken]
 
 
 @pytest.mark.parametrize("died", [False, True])
@@ -295,22 +295,112 @@ async def test_filling_ends_when_the_memory_is_full(link: Link) -> None:
     assert 1 == len(one)
 
 
-async def test_a_death_counts_for_what_may_have_been_running_only(link: Link) -> None:
-    """An odd count becomes even, an even one stays: whoever waited when its worker died is not blamed for it."""
+async def test_a_death_counts_for_what_may_have_been_running_alone_only(link: Link) -> None:
+    """Whoever waited when its worker died is not blamed for it, and neither is whoever ran in company."""
     [lease] = await take(link, "a")
 
-    counts = [lease.count]
+    counts = [lease.turn]
     for consumer in ("you", "me", "you"):
         [taken] = await reclaim(link, consumer)
         counts.append(taken.count)
     lease = Lease("orders", lease.entry_id, "you", counts[-1], 0.0)
-    runs_alone = await settling.recount(link, "billing", KEYS, lease, 3)
-    repeated = await settling.recount(link, "billing", KEYS, lease, 3)
+    runs_alone = await settling.recount(link, "billing", KEYS, lease, 7)
+    repeated = await settling.recount(link, "billing", KEYS, lease, 7)
     [taken] = await reclaim(link)
 
-    assert [1, 2, 2, 2] == counts
+    assert [1, 2, 4, 6] == counts
     assert (True, True) == (runs_alone, repeated)
-    assert 4 == taken.count
+    assert (1_008, 8, 1, 0) == (taken.count, taken.turn, taken.crashes_alone, taken.outstayed)
+
+
+async def test_what_outstays_its_time_alone_is_not_blamed_for_a_later_death(link: Link) -> None:
+    """Others have started beside it; how often that was is counted once, however often it is said."""
+    await take(link, "a")
+    [taken] = await reclaim(link, "you")
+    lease = Lease("orders", taken.entry.id, "you", taken.turn, 0.0)
+
+    await settling.recount(link, "billing", KEYS, lease, 3)
+    lease.turn = 3
+    said = [await settling.recount(link, "billing", KEYS, lease, 4, outstayed=True) for _ in range(2)]
+    [taken] = await reclaim(link)
+
+    assert [True, True] == said
+    assert (6, 0, 1) == (taken.turn, taken.crashes_alone, taken.outstayed)
+
+
+async def alone_with(link: Link, consumer: str) -> Lease:
+    """The lease of an entry that a worker has died with, and that runs alone with this consumer now."""
+    await take(link, "a")
+    [taken] = await reclaim(link, consumer)
+    lease = Lease("orders", taken.entry.id, consumer, taken.turn, 0.0)
+    assert await settling.recount(link, "billing", KEYS, lease, 3)
+    lease.turn = 3
+    return lease
+
+
+async def test_who_lives_takes_the_blame_back(link: Link) -> None:
+    """The new owner keeps the entry, its lease and its turn; and the next death counts again."""
+    lease = await alone_with(link, "you")
+    [blamed] = await reclaim(link, "me")
+    its_own = Lease("orders", blamed.entry.id, "me", blamed.turn, 0.0)
+    [before] = await link.call("XPENDING", "orders", "billing", "-", "+", 10)
+
+    pardoned = await settling.pardon(link, "billing", lease)
+    [after] = await link.call("XPENDING", "orders", "billing", "-", "+", 10)
+    lost = await settling.renew(link, "billing", [its_own])
+    again = await settling.pardon(link, "billing", lease)
+
+    assert (1, 0) == (blamed.crashes_alone, after[3] // 1_000)
+    assert (True, set(), False) == (pardoned, lost, again)
+    assert [before[1], True] == [after[1], after[2] >= before[2]]
+
+
+@pytest.mark.parametrize("change", ["nothing", "acknowledged", "ours again"])
+async def test_there_is_nothing_to_pardon_where_nobody_has_taken_over(link: Link, change: str) -> None:
+    """The entry is ours, or nobody's."""
+    lease = await alone_with(link, "you")
+    if change == "acknowledged":
+        await settling.ack(link, "billing", [lease])
+    if change == "ours again":
+        await reclaim(link, "me")
+        await reclaim(link, "you")
+
+    assert not await settling.pardon(link, "billing", lease)
+
+
+@pytest.mark.parametrize("step", ["renew", "recount", "release"])
+async def test_an_old_lease_is_void_when_the_entry_comes_back_to_its_owner(link: Link, step: str) -> None:
+    """It went to another worker and back, waiting all the time: what was sent under the first lease and comes late does nothing."""
+    await take(link, "a")
+    [taken] = await reclaim(link, "you")
+    old = Lease("orders", taken.entry.id, "you", taken.turn, 0.0)
+    await reclaim(link, "me")
+    [taken] = await reclaim(link, "you")
+
+    match step:
+        case "renew":
+            refused = await settling.renew(link, "billing", [old]) == {old.entry_id}
+        case "recount":
+            refused = not await settling.recount(link, "billing", KEYS, old, 3)
+        case _:
+            refused = not await settling.release(link, "billing", KEYS, old, envelope=b"")
+    [(_, owner, _, count)] = await link.call("XPENDING", "orders", "billing", "-", "+", 10)
+
+    assert refused
+    assert (b"you", taken.count) == (owner, count)
+
+
+async def test_a_sweep_that_wants_little_walks_a_long_pending_list_in_long_steps(link: Link) -> None:
+    """Four hundred that live stand before the one that has lapsed: one step finds it."""
+    *_, last = await take(link, *["note"] * 401)
+    await link.call("XCLAIM", "orders", "billing", "me", 0, last.entry_id, "IDLE", 90_000, "JUSTID")
+
+    page, _ = await reading.reclaim(
+        link, "orders", "billing", "you", lease_ms=60_000, cursor="0-0", count=1, most_bytes=2**30, not_after_ms=2**52
+    )
+
+    assert page is not None
+    assert [last.entry_id] == [one.entry.id for one in page.taken]
 
 
 @pytest.mark.parametrize("change", ["taken over", "acknowledged"])

@@ -19,7 +19,7 @@ BULKS = (b"$", b"=", b"!")
 
 TWO_WORDS = {"ACL", "CLIENT", "CONFIG", "SCRIPT", "XGROUP", "XINFO"}
 
-FRAGMENTS = {"fence"}
+FRAGMENTS = {"book", "fence"}
 """Parts of scripts, not scripts."""
 
 

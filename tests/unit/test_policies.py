@@ -110,7 +110,9 @@ def test_an_entry_whose_worker_died_too_often_is_dead_lettered() -> None:
     """It must not take down another worker."""
     verdict = decide(Crashed(), a_delivery(crashes=4, crashes_alone=3, suspect=True), STEADY, 0.0)
 
-    assert DeadLetter(Reason.CRASHED) == verdict
+    assert isinstance(verdict, DeadLetter)
+    assert Reason.CRASHED == verdict.reason
+    assert "3 workers died while it ran alone, without a verdict" == str(verdict.error)
 
 
 def test_a_rejected_entry_is_dead_lettered_at_once() -> None:

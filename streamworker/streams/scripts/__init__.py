@@ -20,7 +20,13 @@ from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import translate
 from streamworker.streams.wire import Argument, Link, Reply
 
-FENCED = frozenset({"settle_commit", "settle_retry", "settle_release", "settle_dead_letter", "recount"})
+FENCED = ("settle_commit", "settle_retry", "settle_release", "settle_dead_letter", "recount")
+COUNTING = ("renew", "reclaim", "reconcile", "pardon")
+PRELUDES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(FENCED, ("book", "fence")),
+    **dict.fromkeys(COUNTING, ("book",)),
+}
+"""What stands in front of which scripts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ class BlockingLink:
 
 @cache
 def script(name: str) -> Script:
-    """The script `name`.lua of this package, with the fence in front where it is one of `FENCED`."""
-    parts = ("fence", name) if name in FENCED else (name,)
+    """The script `name`.lua of this package, with its preludes in front."""
+    parts = (*PRELUDES.get(name, ()), name)
     source = b"\n".join(files(__name__).joinpath(f"{part}.lua").read_bytes() for part in parts)
     return Script(source, sha1(source, usedforsecurity=False).hexdigest())

@@ -1,8 +1,8 @@
 -- What every settling script starts with. KEYS: the stream the entry is pending in, the group's memory of what it has settled, then
 -- those that the script writes to beside.
--- ARGV: group, consumer, entry id, delivery count, 1 when the stream is a retry stream of ours.
+-- ARGV: group, consumer, entry id, turn (see book.lua), 1 when the stream is a retry stream of ours.
 local source, settled = KEYS[1], KEYS[2]
-local group, consumer, id, count, of_retry = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+local group, consumer, id, turn, of_retry = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 
 -- A full server refuses only the first write of a script, and that is the next one, which it takes. So try one that it would refuse, and
 -- that changes nothing, where something is to be written that takes memory.
@@ -38,10 +38,10 @@ local function trimmed_away()
   return #redis.call('XRANGE', source, id, id) == 0 and not was_settled()
 end
 
--- The entry is pending with us under this delivery count: nobody has taken it over.
+-- The entry is pending with us under this turn: nobody has taken it over.
 local function ours()
   local pending = redis.call('XPENDING', source, group, id, id, 1, consumer)
-  if pending[1] then return pending[1][4] == count end
+  if pending[1] then return turn_of(pending[1][4]) == turn end
   return trimmed_away()
 end
 

@@ -31,28 +31,22 @@ end
 local function take(entry)
   local id = entry[1]
   local pending = redis.call('XPENDING', KEYS[1], group, id, id, 1)
-  local count = pending[1] and pending[1][4] or 2
   if own[id] and lost[id] then
     -- Its handler swallows that it was cancelled: it stays as idle as it was, so that another worker may have it.
     redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'IDLE', own[id].idle, 'RETRYCOUNT', own[id].count, 'JUSTID')
     return
   end
-  if own[id] then
-    count = own[id].count
-    redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'RETRYCOUNT', count, 'JUSTID')
-  -- An odd count says that the entry may be running, an even one that it waits to be run alone. XAUTOCLAIM has added one: to an odd
-  -- count, and a crash is counted; or to an even one, and that must be undone, because a worker died beside it, not of it. Whatever
-  -- was reclaimed is run alone, so no count is below 2.
-  elseif count % 2 == 1 then
-    count = math.max(2, count - 1)
-    redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'RETRYCOUNT', count, 'JUSTID')
-  end
+  local counted = pending[1] and pending[1][4] or 2
+  -- XAUTOCLAIM has added one. Whatever is reclaimed from a dead worker has an even turn now, so it is run alone.
+  local count = after_a_death(counted - 1)
+  if own[id] then count = own[id].count end
+  if count ~= counted then redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'RETRYCOUNT', count, 'JUSTID') end
   entries[#entries + 1] = { id, entry[2], count }
   bytes = bytes - weigh(entry[2])
 end
 
--- One by one, because how large an entry is shows only when it is ours.
-for _ = 1, most do
+-- One by one, because how large an entry is shows only when it is ours; each step looks at ten pending ones at most.
+for _ = 1, 50 do
   local reply = redis.call('XAUTOCLAIM', KEYS[1], group, consumer, ARGV[3], cursor, 'COUNT', 1)
   cursor = reply[1]
   for _, entry in ipairs(reply[2]) do
@@ -60,7 +54,7 @@ for _ = 1, most do
     if entry and entry[1] then take(entry) else nameless = true end
   end
   for _, id in ipairs(reply[3] or {}) do gone[#gone + 1] = id end
-  if cursor == '0-0' or bytes <= 0 then break end
+  if cursor == '0-0' or bytes <= 0 or #entries >= most then break end
 end
 if nameless then
   for _, pending in ipairs(redis.call('XPENDING', KEYS[1], group, '-', '+', 1000, consumer)) do

@@ -20,7 +20,7 @@ for _, pending in ipairs(page) do
   local id, count = pending[1], pending[4]
   if not held[id] then
     -- As in reclaim.lua: what may have been running with the dead one waits from now on to be run alone.
-    if died and count % 2 == 1 then count = count + 1 end
+    if died then count = after_a_death(count) end
     if bytes > 0 then
       local claimed = redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'RETRYCOUNT', count)
       if claimed[1] and claimed[1][1] then
