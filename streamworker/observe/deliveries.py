@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, assert_never
 
 from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Release, RetryLater, Verdict
@@ -10,6 +11,12 @@ from streamworker.observe.descriptions import cap, describe
 
 LINE_LIMIT = 500
 """Of an error in a log line; the dead letter holds more of it."""
+
+
+def tells_successes(log: Any) -> bool:
+    """Whether this log shows debug lines. One that cannot say so is given them."""
+    is_enabled_for = getattr(log, "is_enabled_for", None)
+    return is_enabled_for is None or bool(is_enabled_for(logging.DEBUG))
 
 
 def log_verdict(log: Any, delivery: Delivery, handler: Handler | None, verdict: Verdict, seconds: float) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from streamworker.delivery import Entry
+from streamworker.entries import Entry, Fields
 from streamworker.errors import ServerError
 from streamworker.streams.faults import answered
 from streamworker.streams.scripts import script
@@ -50,6 +50,17 @@ class Taken:
         return self.count // 1_000_000
 
 
+class Fresh(NamedTuple):
+    """New entries of one stream, as they came: each an id and its fields; nobody was given them before."""
+
+    key: str
+    entries: list[tuple[bytes, Fields]]
+
+    def as_taken(self) -> list[Taken]:
+        """The same in the words of a sweep."""
+        return [Taken(self.key, Entry(entry_id.decode(), fields), 1) for entry_id, fields in self.entries]
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One step of a scan of `key`: where to go on (`None`: the end), what was taken, and the ids that were trimmed while pending."""
@@ -70,7 +81,7 @@ class Room:
 
 async def fill(
     link: Link, group: str, consumer: str, rooms: Sequence[Room], *, most_bytes: int, expected_bytes: int
-) -> tuple[list[Taken], dict[str, ServerError]]:
+) -> tuple[list[Fresh], dict[str, ServerError]]:
     """Read new entries up to the size of each room, without blocking; errors come back by stream.
 
     It ends, too, when about `most_bytes` are read; `expected_bytes` is how large an entry is expected to be.
@@ -80,16 +91,17 @@ async def fill(
     sizes = [room.size for room in rooms]
     arguments: list[Argument] = [group, consumer, most_bytes, max(1, expected_bytes), len(rooms), *sizes, *numbers]
     found, refused = await script("fill").run(link, keys, arguments, within=READ_MARGIN_SECONDS)
-    taken = [Taken(keys[at - 1], _entry(raw), 1) for at, entries in found for raw in entries]
-    return taken, {keys[at - 1]: answered(text.decode(errors="replace")) for at, text in refused}
+    return [Fresh(keys[at - 1], entries) for at, entries in found], {
+        keys[at - 1]: answered(text.decode(errors="replace")) for at, text in refused
+    }
 
 
-async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, count: int, block_ms: int) -> list[Taken]:
+async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, count: int, block_ms: int) -> list[Fresh]:
     """Wait for new entries on any of `keys`, up to `count` of each; an empty list when `block_ms` went by."""
     options: list[Argument] = ["GROUP", group, consumer, "COUNT", count, "BLOCK", block_ms]
     within = block_ms / 1000 + READ_MARGIN_SECONDS
     reply = await link.call("XREADGROUP", *options, "STREAMS", *keys, *(">" for _ in keys), within=within)
-    return [Taken(name.decode(), _entry(raw), 1) for name, entries in reply or () for raw in entries]
+    return [Fresh(name.decode(), entries) for name, entries in reply or ()]
 
 
 async def reclaim(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
-from streamworker.codecs import read_headers
 from streamworker.codecs.envelope import unpack
 from streamworker.delivery import Delivery, Fields, History, Lease
 from streamworker.errors import DecodeError, GroupLost, ServerError
@@ -43,12 +42,16 @@ class Binding:
     ready: bool = False
     next_try_at: float = 0.0
     trouble: Trouble = field(init=False)
+    _only: Handler | None = field(init=False)
 
     def __post_init__(self) -> None:
+        self._only = self.routes.get(None) if len(self.routes) == 1 else None
         self.trouble = Trouble(self.log, "stream", stream=self.keys.stream, group=self.group)
 
     def route(self, delivery: Delivery) -> Handler | None:
         """The handler that takes this delivery."""
+        if self._only is not None:
+            return self._only
         handler = self.routes.get(delivery.headers.get("type"))
         return self.routes.get(None) if handler is None else handler
 
@@ -152,8 +155,11 @@ class Binding:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+UNTOUCHED = History()
+"""Of an entry that nobody was given before."""
+
+
+class Arrival(NamedTuple):
     """A delivery as it came in, and what is wrong with its envelope, if anything."""
 
     delivery: Delivery
@@ -163,7 +169,7 @@ class Arrival:
 def receive(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Arrival:
     """The delivery of an entry that was read with a command sent at `sent_at` (monotonic seconds)."""
     lease = lease_of(taken, binding, consumer, sent_at)
-    entry_id, history, fields = taken.entry.id, History(), taken.entry.fields
+    entry_id, history, fields = taken.entry.id, UNTOUCHED, taken.entry.fields
     damage = None
     if lease.of_retry:
         try:
@@ -177,11 +183,16 @@ def receive(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Ar
         group=binding.group,
         consumer=consumer,
         fields=fields,
-        headers=read_headers(fields),
         history=history,
         lease=lease,
+        size=size_of(fields),
     )
     return Arrival(delivery, damage)
+
+
+def size_of(fields: Fields) -> int:
+    """The bytes of its names and values."""
+    return sum(map(len, fields))
 
 
 def _with_crashes(history: History, taken: Taken) -> History:

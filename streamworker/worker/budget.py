@@ -34,6 +34,10 @@ class ByteBudget:
         """Call `on_room` whenever there is room again after there was none."""
         self._listeners.append(on_room)
 
+    def expect(self, size: int) -> None:
+        """An entry of this size has come, and is not held yet."""
+        self._largest = max(float(size), self._largest)
+
     def take(self, size: int) -> None:
         """An entry of this size is held now."""
         self._held += size

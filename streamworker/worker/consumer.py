@@ -1,25 +1,25 @@
-"""One consumer group in this process. `_trip` is the whole way of a delivery: run, decide, settle, release the lane."""
+"""One consumer group in this process. `_carry` is the whole way of a delivery: run, decide, settle, release the lane."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from random import random
 from time import monotonic, perf_counter
 from typing import Any
 
-from streamworker.delivery import Ack, Failed, Interrupted, Interruption, Lease, Outcome, Unroutable
+from streamworker.delivery import ACK, SUCCEEDED, Ack, Failed, Interrupted, Interruption, Lease, Outcome, Unroutable
 from streamworker.errors import CommitRefused, ConnectionLost, ServerError
 from streamworker.handlers import Handler
-from streamworker.observe.deliveries import log_verdict
-from streamworker.policies import decide, is_suspect
+from streamworker.observe.deliveries import log_verdict, tells_successes
+from streamworker.policies import decide
 from streamworker.streams import groups
 from streamworker.streams.keys import name_claim
 from streamworker.streams.wire import Link
-from streamworker.worker.executor import Executor
+from streamworker.worker.crew import Crew, Rest
+from streamworker.worker.executor import Executor, Run
 from streamworker.worker.intake import Intake, Plan
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.names import NameClaim
@@ -32,6 +32,7 @@ from streamworker.worker.settlement import Settlement
 from streamworker.worker.suspects import Suspects
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.trips import Trip
+from streamworker.worker.waiting import happens_within
 
 LAST_WORDS = timedelta(seconds=1)
 """How long a drain, once its grace is over, may take to release what it interrupted."""
@@ -47,9 +48,9 @@ class Consumer:
         self._settled = settled
         self._log = log = log.bind(group=plan.group, consumer=plan.consumer)
         self._loop = asyncio.get_running_loop()
-        self._trips: dict[asyncio.Task[None], Lease] = {}
         self._drain_wanted = asyncio.Event()
         self._grace = timedelta(0)
+        self._tells_successes = tells_successes(log)
         self.interrupted: int = 0
         """How many handlers the drain had to interrupt."""
         pools = pools_of(plan.bindings, plan.limits)
@@ -61,18 +62,54 @@ class Consumer:
             plan.endpoint, plan.group, plan.lease, self._lease_lost, self._can_renew_again, plan.isolation.changed, log, self._claim
         )
         self._places = Places(executor, self._place_freed, log)
-        self._intake = intake = Intake(plan, link, self._leases, pools, self._start, log)
+        self._crew = Crew(self._carry, self._was_cancelled, self._spawn)
+        self._intake = intake = Intake(plan, link, self._leases, pools, self._crew.start, log)
         self._suspects = Suspects(plan.isolation, link, executor, intake.join_lane, log)
         self._promoter = Promoter(link, plan.bindings, log)
-        self._settlement = Settlement(link, keys, self._leases, log, self._promoter.expect)
+        self._settlement = Settlement(link, plan.group, keys, self._leases, log, self._promoter.expect)
         guard = SweepGuard(plan.lease, monotonic())
         self._reader = Reader(plan, link, pools, intake, guard, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
         plan.isolation.join(self)
 
-    async def _trip(self, trip: Trip) -> None:
-        """Run, decide, settle, release the lane."""
-        outcome = await self._outcome(trip)
+    def _carry(self, trip: Trip) -> Rest | None:
+        """Run, decide, settle, release the lane, as far as nothing has to be waited for; gives the rest, where something has."""
+        trip.began = perf_counter()
+        try:
+            if trip.lane is None or trip.handler is None or trip.foregone is not None:
+                return self._guarded(trip, self._beside_the_lanes(trip))
+            delivery, handler = trip.delivery, trip.handler
+            if not self._leases.is_good(delivery.lease):
+                return self._guarded(trip, self._settle_and_leave(trip, Interrupted(Interruption.LEASE_LOST)))
+            outcome = self._executor.begin(delivery, handler)
+            if isinstance(outcome, Run):
+                return self._guarded(trip, self._wait_and_settle(trip, outcome))
+            if outcome is not SUCCEEDED or self._settlement.is_behind or self._executor.overstays(delivery):
+                return self._guarded(trip, self._settle_and_leave(trip, outcome))
+            # By far the most frequent end: nothing is left to do that could fail or has to be waited for.
+            self._settlement.gather(delivery.lease)
+            if self._tells_successes:
+                log_verdict(self._log, delivery, handler, ACK, perf_counter() - trip.began)
+            self._places.free(trip)
+            self._settled()
+        except Exception as error:  # noqa: BLE001  # the last line of defence, as in `_guarded`
+            self._broke_off(trip, error)
+        return None
+
+    async def _guarded(self, trip: Trip, rest: Rest) -> None:
+        """One delivery that cannot be carried through, whatever the reason, must not take the others with it."""
+        try:
+            await rest
+        except Exception as error:  # noqa: BLE001  # the last line of defence; what it was is in the log
+            self._broke_off(trip, error)
+
+    async def _beside_the_lanes(self, trip: Trip) -> None:
+        await self._settle_and_leave(trip, await self._outcome(trip))
+
+    async def _wait_and_settle(self, trip: Trip, run: Run) -> None:
+        await self._settle_and_leave(trip, await self._executor.finish(run))
+
+    async def _settle_and_leave(self, trip: Trip, outcome: Outcome) -> None:
         try:
             await self._decide_and_settle(trip, outcome)
         except CommitRefused as refused:
@@ -82,6 +119,7 @@ class Consumer:
             self._settled()
 
     async def _outcome(self, trip: Trip) -> Outcome:
+        """What happens to a delivery that has no place in a lane."""
         delivery, handler = trip.delivery, trip.handler
         if trip.foregone is not None:
             return trip.foregone
@@ -89,9 +127,7 @@ class Consumer:
             return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])
         if not self._leases.is_good(delivery.lease):
             return Interrupted(Interruption.LEASE_LOST)
-        if is_suspect(delivery):
-            return await self._suspects.run(trip, handler)
-        return await self._executor.run(delivery, handler)
+        return await self._suspects.run(trip, handler)
 
     async def _decide_and_settle(self, trip: Trip, outcome: Outcome) -> None:
         delivery, handler = trip.delivery, trip.handler
@@ -104,18 +140,19 @@ class Consumer:
         if isinstance(verdict, Ack):  # only now, for what it publishes may be refused
             log_verdict(self._log, delivery, handler, verdict, seconds)
 
-    async def _guarded_trip(self, trip: Trip) -> None:
-        """One delivery that cannot be carried through, whatever the reason, must not take the others with it."""
-        try:
-            await self._trip(trip)
-        except Exception as error:  # noqa: BLE001  # the last line of defence; what it was is in the log
-            self._log.exception("delivery.unsettled", stream=trip.delivery.stream, entry_id=trip.delivery.id)
-            self._fail(trip, error)
+    def _broke_off(self, trip: Trip, error: Exception) -> None:
+        self._log.error("delivery.unsettled", stream=trip.delivery.stream, entry_id=trip.delivery.id, exc_info=error)
+        self._fail(trip, error)
+
+    def _was_cancelled(self, trip: Trip) -> None:
+        self._log.error("delivery.cancelled", stream=trip.delivery.stream, entry_id=trip.delivery.id)
+        self._fail(trip, asyncio.CancelledError("the handler has cancelled its own task"))
 
     def _fail(self, trip: Trip, error: BaseException) -> None:
         """A trip has broken off: settle its delivery as failed, once, so that it cannot go round for ever."""
         if trip.foregone is None and not self._drain_wanted.is_set():
-            self._start(replace(trip, foregone=Failed(error)))
+            trip.foregone = Failed(error)
+            self._crew.start(trip)
             return
         # Nobody settles the entry now, so nobody here may keep its lease or its place.
         self._leases.drop(trip.delivery.lease)
@@ -148,6 +185,7 @@ class Consumer:
                 sources = [self._tasks.create_task(part.run()) for part in (self._reader, self._reclaimer, self._promoter)]
                 await self._drain_wanted.wait()
                 await self._drain(sources)
+                self._crew.close()
                 for helper in helpers:
                     helper.cancel()
         finally:
@@ -232,15 +270,10 @@ class Consumer:
         await self._forget_myself()
 
     async def _trips_end(self, within: timedelta) -> None:
-        while self._trips:
-            _, late = await asyncio.wait(self._trips, timeout=within.total_seconds())
-            if late:
-                return
+        await happens_within(self._crew.empty, within.total_seconds())
 
     def _interrupt_all(self) -> None:
-        for lease in list(self._trips.values()):
-            if self._executor.interrupt(lease, Interruption.DRAIN):
-                self.interrupted += 1
+        self.interrupted += self._executor.interrupt_all(Interruption.DRAIN)
 
     async def _forget_myself(self) -> None:
         """Leave no name behind; refused by the script while anything is pending under it."""
@@ -251,17 +284,8 @@ class Consumer:
             if self._claim is not None:
                 await self._claim.give_up(self._link)
 
-    def _start(self, trip: Trip) -> None:
-        task = self._tasks.create_task(self._guarded_trip(trip))
-        self._trips[task] = trip.delivery.lease
-        self._places.take(trip)
-        task.add_done_callback(lambda ended: self._trip_ended(ended, trip))
-
-    def _trip_ended(self, task: asyncio.Task[None], trip: Trip) -> None:
-        del self._trips[task]
-        if task.cancelled():
-            self._log.error("delivery.cancelled", stream=trip.delivery.stream, entry_id=trip.delivery.id)
-            self._fail(trip, asyncio.CancelledError("the handler has cancelled its own task"))
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._tasks.create_task(work)
 
     def _name_claim(self) -> NameClaim:
         plan = self._plan

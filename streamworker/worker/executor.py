@@ -74,7 +74,7 @@ class Executor:
     async def run(self, delivery: Delivery, handler: Handler) -> Outcome:
         """What happened when `handler` was given `delivery`. Never raises, except for a cancellation that is not ours."""
         begun = self.begin(delivery, handler)
-        return await self.finish(begun) if type(begun) is Run else begun
+        return await self.finish(begun) if isinstance(begun, Run) else begun
 
     def begin(self, delivery: Delivery, handler: Handler) -> Outcome | Run:
         """Start `handler`, in the running task; what happened, or, where it waits for something, the run that has begun. Never raises."""

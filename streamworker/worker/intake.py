@@ -10,14 +10,15 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any
 
-from streamworker.delivery import Crashed, Delivery, Interrupted, Interruption, Malformed, Outcome
+from streamworker.delivery import Crashed, Delivery, Interrupted, Interruption, Lease, Malformed, Outcome
+from streamworker.entries import Entry, Fields
 from streamworker.handlers import Handler
 from streamworker.policies import DeadLetterPolicy, RetryPolicy, is_crash_loop, is_suspect
 from streamworker.streams import reading, settling
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.reading import Page, Taken
+from streamworker.streams.reading import Fresh, Page, Taken
 from streamworker.streams.wire import Link
-from streamworker.worker.bindings import Binding, lease_of, receive
+from streamworker.worker.bindings import UNTOUCHED, Binding, lease_of, receive, size_of
 from streamworker.worker.budget import ByteBudget
 from streamworker.worker.isolation import Isolation
 from streamworker.worker.leases import LeaseKeeper
@@ -77,8 +78,9 @@ class Intake:
     def give_back(self, why: Interruption) -> None:
         """Release what waits for a place."""
         for pool in self._pools:
-            for _, (delivery, handler) in pool.lanes.clear():
-                self._start_beside(Trip(delivery, handler, Interrupted(why)))
+            for _, trip in pool.lanes.clear():
+                trip.lane, trip.foregone = None, Interrupted(why)
+                self._start_beside(pool, trip)
 
     @property
     def can_keep(self) -> bool:
@@ -88,11 +90,23 @@ class Intake:
 
     async def accept(self, taken: Sequence[Taken], sent_at: float) -> None:
         """Take in what a command sent at `sent_at` (monotonic seconds) has given us, and start what may start."""
-        if taken and monotonic() - sent_at > self._plan.lease.total_seconds() / 6:
+        if taken and self._was_long_on_its_way(sent_at):
             taken, sent_at = await self._still_ours(taken)
         for one in taken:
             self._take_in(one, self._binding_of[one.key], sent_at)
-        self.start_what_may()
+
+    async def accept_fresh(self, fresh: Sequence[Fresh], sent_at: float) -> None:
+        """As `accept`, for new entries as they came from the server."""
+        if fresh and self._was_long_on_its_way(sent_at):
+            await self.accept([one for of_key in fresh for one in of_key.as_taken()], sent_at)
+            return
+        for key, entries in fresh:
+            binding = self._binding_of[key]
+            if key == binding.keys.stream:
+                self._take_in_fresh(binding, entries, sent_at)
+            else:
+                for entry_id, fields in entries:
+                    self._take_in(Taken(key, Entry(entry_id.decode(), fields), 1), binding, sent_at)
 
     async def accept_page(self, page: Page, sent_at: float) -> None:
         """Take in one page of a sweep, and say what it tells."""
@@ -134,8 +148,8 @@ class Intake:
         if self._isolation.wanted:
             return
         for pool in self._pools:
-            for lane, (delivery, handler) in pool.lanes.ready():
-                self._start(Trip(delivery, handler, lane=lane))
+            for _, trip in pool.lanes.ready():
+                self._start(trip)
 
     def join_lane(self, trip: Trip) -> None:
         """A delivery that has run alone goes on in company, in its handler's lane; nothing else of that runs."""
@@ -144,15 +158,19 @@ class Intake:
             self._pool_of[trip.delivery.stream].lanes.join(trip.lane)
 
     def leave(self, trip: Trip) -> Pool | None:
-        """A delivery has ended, in its lane or beside them: start the next one; answers the pool when it has room again."""
+        """A delivery has ended, in its lane or beside them: start the next one; answers the pool when it is worth reading for again."""
         self._budget.give_back(trip.delivery.size)
         pool = self._pool_of[trip.delivery.stream]
+        lanes = pool.lanes
         if trip.lane is None:
-            pool.lanes.leave_beside()
+            lanes.leave_beside()
+        elif self._isolation.wanted:
+            lanes.release(trip.lane)
         else:
-            pool.lanes.release(trip.lane)
-        self.start_what_may()
-        return pool if pool.room > 0 else None
+            following = lanes.follow(trip.lane)
+            if following is not None:
+                self._start(following)
+        return pool if lanes.worthwhile_room > 0 else None
 
     async def _reconcile(self, key: str, group: str) -> bool:
         """Page by page, so that no more is here than there is memory for; only that somebody died is written down to the end."""
@@ -180,29 +198,59 @@ class Intake:
         return not left
 
     def _take_in(self, taken: Taken, binding: Binding, sent_at: float) -> None:
-        held = self._leases.find(taken.key, taken.entry.id)
-        if held is not None:
-            # Our own lease had lapsed on the server and we took it over from ourselves: it is not run twice, only counted anew. Where we
-            # gave it up as lost, its handler still has to end; then the consumer looks again.
-            if not held.lost:
-                held.turn, held.renewed_at = taken.turn, sent_at
+        delivery, damage = receive(taken, binding, self._plan.consumer, sent_at)
+        if self._is_held_already(delivery.lease):
             return
-        arrival = receive(taken, binding, self._plan.consumer, sent_at)
-        delivery = arrival.delivery
         if taken.key == binding.keys.stream:
             binding.knows(taken.entry.id)
-        self._leases.hold(delivery.lease)
-        self._budget.take(delivery.size)
-        handler = binding.route(delivery)
-        foregone = self._foregone(delivery, handler, arrival.damage)
-        if handler is None or foregone is not None or is_suspect(delivery):
-            self._start_beside(Trip(delivery, handler, foregone))
-        else:
-            self._pool_of[delivery.stream].lanes.offer(handler.name, (delivery, handler))
+        self._admit(delivery, binding, damage)
 
-    def _start_beside(self, trip: Trip) -> None:
-        self._pool_of[trip.delivery.stream].lanes.enter_beside()
+    def _take_in_fresh(self, binding: Binding, entries: Sequence[tuple[bytes, Fields]], sent_at: float) -> None:
+        """What `_take_in` does, for entries of which nothing has to be found out."""
+        stream, group, consumer = binding.keys.stream, binding.group, self._plan.consumer
+        entry_id = ""
+        for raw_id, fields in entries:
+            entry_id = raw_id.decode()
+            lease = Lease(stream, entry_id, consumer, 1, sent_at)
+            if not self._is_held_already(lease):
+                self._admit(Delivery(entry_id, stream, group, consumer, fields, UNTOUCHED, lease, size_of(fields)), binding)
+        binding.knows(entry_id)
+
+    def _is_held_already(self, lease: Lease) -> bool:
+        """Hold it, where its entry is not held under another one.
+
+        If it is, our own lease had lapsed on the server and we took it over from ourselves: it is not run twice, only counted anew. Where
+        we gave it up as lost, its handler still has to end; then the consumer looks again.
+        """
+        held = self._leases.hold(lease)
+        if held is lease:
+            return False
+        if not held.lost:
+            held.turn, held.renewed_at = lease.turn, lease.renewed_at
+        return True
+
+    def _admit(self, delivery: Delivery, binding: Binding, damage: Exception | None = None) -> None:
+        """Find its handler and its place, and start it where there is one."""
+        self._budget.take(delivery.size)
+        pool = self._pool_of[delivery.stream]
+        handler = binding.route(delivery)
+        foregone = self._foregone(delivery, handler, damage)
+        if handler is None or foregone is not None or is_suspect(delivery):
+            self._start_beside(pool, Trip(delivery, handler, foregone))
+            return
+        trip = Trip(delivery, handler, None, handler.name)
+        if pool.lanes.begin(handler.name):
+            self._start(trip)
+        else:
+            pool.lanes.offer(handler.name, trip)
+
+    def _start_beside(self, pool: Pool, trip: Trip) -> None:
+        pool.lanes.enter_beside()
         self._start(trip)
+
+    def _was_long_on_its_way(self, sent_at: float) -> bool:
+        """Whether so much of the lease is over that it must be asked whether the entries are still ours."""
+        return monotonic() - sent_at > self._plan.lease.total_seconds() / 6
 
     def _foregone(self, delivery: Delivery, handler: Handler | None, damage: Exception | None) -> Outcome | None:
         """The outcome of a delivery that no user code may see, or that has no place here."""

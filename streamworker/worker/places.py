@@ -18,11 +18,6 @@ class Places:
         self._executor = executor
         self._freed = freed
         self._log = log
-        self._taken: set[int] = set()
-
-    def take(self, trip: Trip) -> None:
-        """A trip begins; a second one of the same delivery goes on in its place."""
-        self._taken.add(id(trip.delivery.lease))
 
     async def leave(self, trip: Trip) -> None:
         """A trip has been settled; a thread that overran its time keeps the place until it ends."""
@@ -32,8 +27,8 @@ class Places:
 
     def free(self, trip: Trip) -> None:
         """A trip has ended; said twice, it counts once."""
-        if id(trip.delivery.lease) in self._taken:
-            self._taken.remove(id(trip.delivery.lease))
+        if not trip.has_left:
+            trip.has_left = True
             self._freed(trip)
 
     async def _wait_for_thread(self, trip: Trip) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from streamworker.delivery import Delivery
-from streamworker.handlers import Handler
 from streamworker.worker.bindings import Binding
 from streamworker.worker.lanes import Lanes
+from streamworker.worker.pace import Pace
+from streamworker.worker.trips import Trip
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -16,12 +16,27 @@ class Pool:
     """The bindings whose handlers overlap, and the lanes of those handlers by name."""
 
     bindings: Sequence[Binding]
-    lanes: Lanes[tuple[Delivery, Handler]]
+    lanes: Lanes[Trip]
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def room(self) -> int:
         """How many more deliveries could start soon."""
         return self.lanes.room
+
+    @property
+    def is_worth_reading(self) -> bool:
+        """Whether one of its streams can be read, and there is room worth reading for."""
+        return self.lanes.worthwhile_room > 0 and any(binding.ready for binding in self.bindings)
+
+    @property
+    def width(self) -> int:
+        """How many keys `ready_keys` has."""
+        return 2 * sum(binding.ready for binding in self.bindings)
+
+    def look(self, now: float) -> None:
+        """Take note of how fast deliveries end, which says how far ahead to read."""
+        self.lanes.ahead = self.pace.ahead(self.lanes.ended, now)
 
     def ready_keys(self, turn: int = 0) -> tuple[str, ...]:
         """The streams to read: all retry streams, because what is in them has waited longest, then the streams themselves.

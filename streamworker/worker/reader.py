@@ -7,7 +7,9 @@ UNBLOCK, or after its BLOCK where the server refuses that.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -15,18 +17,33 @@ from streamworker.errors import ConnectionLost, GroupLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import inspecting, reading
 from streamworker.streams.faults import Remedy, concerns_all, remedy_for, sentence
-from streamworker.streams.reading import Room
+from streamworker.streams.reading import Fresh, Room
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
-from streamworker.worker.bindings import Binding
+from streamworker.worker.bindings import Binding, size_of
 from streamworker.worker.intake import Intake, Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.waiting import happens_within
 
 BLOCK_MS = 2_000
+FIRST_STEP, LONGEST_STEP = 8, 128
+"""How many entries of a stream a command asks for at first, and at most: their size is not known before."""
+
+READS_ON_SECONDS = 1.0
+"""How long reads follow one another before streams in trouble are looked after."""
+
 UNBLOCK_AGAIN_SECONDS = (0.001, 0.05)
 """An UNBLOCK that overtakes the read it is meant for does nothing, so it is said again, after growing pauses, until the read has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A read on its way: of which pools, its reply, and when it was sent (monotonic seconds)."""
+
+    pools: Sequence[Pool]
+    reply: asyncio.Task[list[Fresh]]
+    sent_at: float
 
 
 class Reader:
@@ -61,6 +78,9 @@ class Reader:
         self._give_up = plan.give_up
         self._in_doubt = False
         self._turns = 0
+        self._step = FIRST_STEP
+        self._read_each = True
+        self._pool_of = {key: pool for pool in pools for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
         self._stopping = False
         self._paused = False
         self._reads = False
@@ -169,6 +189,9 @@ class Reader:
     async def _turn(self) -> None:
         await self._look_after_troubled()
         await self._settle_doubt()
+        now = monotonic()
+        for pool in self._pools:
+            pool.look(now)
         pools = self._pools_with_room()
         if not pools:
             await self._sleep(BLOCK_MS / 1000)
@@ -188,42 +211,106 @@ class Reader:
                 self._in_doubt = True  # what is left is looked for again when there is room
 
     def _pools_with_room(self) -> list[Pool]:
-        return [pool for pool in self._pools if pool.room > 0 and pool.ready_keys()] if self._may_read else []
+        return [pool for pool in self._pools if pool.is_worth_reading] if self._may_read else []
 
     @property
     def _must_reconcile(self) -> bool:
         return self._in_doubt and self._intake.can_keep and not self._paused and self._budget.left > 0
 
     @property
+    def _someone_is_troubled(self) -> bool:
+        """Whether a stream has become unreadable, or may be readable again."""
+        now = monotonic()
+        return any(not binding.ready and now >= binding.next_try_at for pool in self._pools for binding in pool.bindings)
+
+    @property
     def _may_read(self) -> bool:
         return not self._paused and not self._isolation.wanted and self._budget.left > 0
 
     async def _read(self, pools: Sequence[Pool]) -> None:
+        count = self._count_for_each([(pool, pool.room) for pool in pools], self._budget.left)
+        if count == 0:
+            await self._fill(pools)
+            return
+        try:
+            await self._follow(self._send(pools, count))
+        except ServerError as error:
+            if concerns_all(error):
+                raise
+            self._read_each = True  # which of the streams it is about shows when each is read for itself
+
+    def _count_for_each(self, rooms: Sequence[tuple[Pool, int]], most_bytes: int) -> int:
+        """How many entries of each stream one command may ask for, so that there is room for all together; 0 where there is no such
+        number: more streams than places, pools that differ much, or a stream that cannot be read.
+        """
+        counts = [room // pool.width for pool, room in rooms]
+        fewest = min(counts)
+        if self._read_each or 4 * fewest < max(counts):
+            return 0
+        # How large entries are shows only when they are here: a few at first, more as long as there is memory for all.
+        return min(fewest, self._step, max(1, most_bytes // self._budget.expected))
+
+    async def _follow(self, read: _Read) -> None:
+        """Take in what a read gives, and read on as long as something comes: the next one is on its way while this one's are run."""
+        until = monotonic() + READS_ON_SECONDS
+        following: _Read | None = read
+        while following is not None:
+            read, following = following, None
+            try:
+                fresh = await read.reply
+            finally:
+                self._parked_on = None
+            if fresh and monotonic() < until and not self._stopping and not self._must_reconcile:
+                following = self._send_next(read, fresh)
+                # One turn of the loop to pack the command, one to write it: then the server works while we do.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            try:
+                await self._intake.accept_fresh(fresh, read.sent_at)
+            except (ConnectionLost, ServerError):
+                self._in_doubt = True  # what was given to us is pending under our name
+
+    def _send_next(self, read: _Read, fresh: Sequence[Fresh]) -> _Read | None:
+        """Ask for more entries than those that have just come, where there is room for both."""
+        if not self._may_read or self._someone_is_troubled:
+            return None
+        self._step = min(LONGEST_STEP, 2 * self._step)
+        self._budget.expect(max(size_of(fields) for of_key in fresh for _, fields in of_key.entries[-1:]))
+        coming = Counter[Pool]()
+        for key, entries in fresh:
+            coming[self._pool_of[key]] += len(entries)
+        now = monotonic()
+        rooms = []
+        for pool in read.pools:
+            pool.look(now)
+            if (room := pool.lanes.room - coming[pool]) >= pool.width:
+                rooms.append((pool, room))
+        most_bytes = self._budget.left - coming.total() * self._budget.expected
+        count = self._count_for_each(rooms, most_bytes) if most_bytes > 0 and len(rooms) == len(read.pools) else 0
+        return self._send(read.pools, count) if count > 0 else None
+
+    async def _fill(self, pools: Sequence[Pool]) -> None:
+        """Have the server look from stream to stream until the room is full."""
+        self._read_each = False
         rooms = [Room(pool.ready_keys(self._turns), pool.room) for pool in pools]
         sent_at = monotonic()
-        taken, refused = await reading.fill(
+        fresh, refused = await reading.fill(
             self._link, self._group, self._consumer, rooms, most_bytes=self._budget.left, expected_bytes=self._budget.expected
         )
-        await self._intake.accept(taken, sent_at)
+        await self._intake.accept_fresh(fresh, sent_at)
         if refused:
             self._note_refused(refused)
-        elif not taken and not self._stopping and not self._must_reconcile and pools == self._pools_with_room():
-            # Room and doubts that came up while we read belong to the next turn: a parked read would not see them.
-            await self._park(pools)
+        elif not fresh and not self._stopping and not self._must_reconcile and pools == self._pools_with_room():
+            # Nothing is there: wait for the first entry. Room and doubts that came up while we read belong to the next turn, for a
+            # parked read would not see them. It is answered with what the first stream gets, so one of each is little enough.
+            await self._follow(self._send(pools, 1))
 
-    async def _park(self, pools: Sequence[Pool]) -> None:
-        """Nothing is there: wait for the first entry of any stream that has room."""
-        keys = [key for pool in pools for key in pool.ready_keys()]
-        # A blocked read is answered with what the first stream gets, so a small count suffices; a surplus is given back.
-        room = min(pool.room // len(pool.ready_keys()) for pool in pools)
-        count = max(1, min(room, self._budget.left // self._budget.expected))
+    def _send(self, pools: Sequence[Pool], count: int) -> _Read:
+        """Ask for entries of all these streams; where there are none, wait for the first one."""
+        keys = [key for pool in pools for key in pool.ready_keys(self._turns)]
         self._parked_on = frozenset(pools)
-        sent_at = monotonic()
-        try:
-            taken = await reading.read(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS)
-        finally:
-            self._parked_on = None
-        await self._intake.accept(taken, sent_at)
+        reply = reading.read(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS)
+        return _Read(pools, asyncio.ensure_future(reply), monotonic())
 
     def _note_refused(self, refused: dict[str, ServerError]) -> None:
         """One stream's trouble must not stop the others: its group is made again, or it is left alone for a while.

@@ -50,7 +50,9 @@ Parked = Callable[[int], None]
 class Settlement:
     """Settles the deliveries of one consumer group. `parked` is told the delay in ms of each retry that was put aside."""
 
-    def __init__(self, link: Link, group: str, keys: Mapping[str, GroupKeys], leases: LeaseKeeper, log: Any, parked: Parked) -> None:
+    def __init__(
+        self, link: Link, group: str, keys: Mapping[str, GroupKeys], leases: LeaseKeeper, log: Any, parked: Parked
+    ) -> None:
         self._link = link
         self._group = group
         self._keys = keys

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from time import perf_counter
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from streamworker.delivery import Delivery, Outcome
@@ -16,14 +15,16 @@ class Trip:
     """A delivery, the handler that takes it (`None`: nobody does), and the outcome that stands before any user code runs, if one does.
 
     `lane` is the handler's line in which it has a place. Without one it takes room beside the lanes, because no handler will see it, or
-    because it runs alone. `began` is when it started, without the time that it waited to be alone.
+    because it runs alone. `began` is when it started (`perf_counter`), without the time that it waited to be alone. `has_left` says that
+    its place is free again.
     """
 
     delivery: Delivery
     handler: Handler | None
     foregone: Outcome | None = None
     lane: str | None = None
-    began: float = field(default_factory=perf_counter)
+    began: float = 0.0
+    has_left: bool = False
 
     @property
     def reaches_a_handler(self) -> bool:
