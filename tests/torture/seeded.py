@@ -50,7 +50,7 @@ BUGS = (
         (
             Edit(
                 "streams/scripts/renew.lua",
-                "if pending[1] and pending[1][2] == consumer and pending[1][4] == tonumber(ARGV[position + 1]) then",
+                "if pending[1] and pending[1][2] == consumer and turn_of(pending[1][4]) == tonumber(ARGV[position + 1]) then",
                 "if pending[1] then",
             ),
         ),
