@@ -7,7 +7,7 @@ local source, group, consumer, id, count, of_retry = KEYS[1], ARGV[1], ARGV[2], 
 -- that changes nothing.
 if KEYS[2] then
   local tried = redis.pcall('ZADD', KEYS[2], 'XX', 0, '')
-  if type(tried) == 'table' and tried['err'] and string.find(tried['err'], 'OOM', 1, true) then return tried end
+  if type(tried) == 'table' and tried['err'] and string.find(tostring(tried['err']), 'OOM', 1, true) then return tried end
 end
 
 -- Acknowledging comes last, when other things are written already, so it must not be refused then: try the right to it on no entry.
