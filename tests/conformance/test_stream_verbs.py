@@ -304,8 +304,8 @@ async def test_a_death_counts_for_what_may_have_been_running_only(link: Link) ->
         [taken] = await reclaim(link, consumer)
         counts.append(taken.count)
     lease = Lease("orders", lease.entry_id, "you", counts[-1], 0.0)
-    runs_alone = await settling.recount(link, "billing", lease, 3)
-    repeated = await settling.recount(link, "billing", lease, 3)
+    runs_alone = await settling.recount(link, "billing", KEYS, lease, 3)
+    repeated = await settling.recount(link, "billing", KEYS, lease, 3)
     [taken] = await reclaim(link)
 
     assert [1, 2, 2, 2] == counts
@@ -322,7 +322,7 @@ async def test_the_count_of_an_entry_that_is_not_ours_any_more_is_not_changed(li
     else:
         await settling.ack(link, "billing", [lease])
 
-    assert not await settling.recount(link, "billing", lease, 3)
+    assert not await settling.recount(link, "billing", KEYS, lease, 3)
 
 
 async def test_what_was_just_renewed_is_not_reclaimed(link: Link) -> None:
