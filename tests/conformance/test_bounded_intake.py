@@ -11,6 +11,7 @@ import structlog
 
 from streamworker import Context
 from streamworker.worker.budget import ByteBudget
+from streamworker.worker.sweep_guard import SweepGuard
 from tests.harness import Ledger, an_app, pending, working
 from tests.waiting import eventually
 
@@ -119,18 +120,17 @@ async def test_a_sweep_that_was_not_made_tells_of_no_recovery(server, aredis):
             [consumer] = process._consumers
             reclaimer, [binding] = consumer._reclaimer, consumer._plan.bindings
             reclaimer.stop()
-            await aredis.set("{orders}:retry:billing:aside", 1)
             await aredis.rename("{orders}:retry:billing", "aside")
             await aredis.set("{orders}:retry:billing", "no stream")
             reclaimer._stopping.clear()
-            reclaimer._guard._held_until = 0.0
+            reclaimer._guard = SweepGuard(LEASE, -1_000.0)  # its own, which no trouble of the reader holds
             await aredis.delete(binding.keys.sweep)
             await reclaimer._guarded(binding)
             reclaimer._guard.hold(1e12)
             await reclaimer._guarded(binding)
             said = [line["event"] for line in lines if line["event"].startswith("reclaiming.")]
             await aredis.rename("aside", "{orders}:retry:billing")
-            reclaimer._guard._held_until = 0.0
+            reclaimer._guard = SweepGuard(LEASE, -1_000.0)
             await aredis.delete(binding.keys.sweep)
             await reclaimer._guarded(binding)
             reclaimer.stop()
