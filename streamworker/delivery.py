@@ -79,7 +79,7 @@ class History:
     last_error: str | None = None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Delivery:
     """One handing of an entry to a worker: entry + stream + group + attempt + lease.
 
@@ -96,7 +96,7 @@ class Delivery:
     history: History
     lease: Lease = field(repr=False)
     size: int = field(repr=False)
-    _headers: Mapping[str, str] | None = field(default=None, init=False, repr=False)
+    _headers: Mapping[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def headers(self) -> Mapping[str, str]:

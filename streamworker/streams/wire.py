@@ -204,7 +204,7 @@ class Link:
         except ServerError as error:
             self._is_down |= answers_nobody(error)
             raise
-        if self._is_down:
+        if self._is_down and command[0] != "CLIENT":  # which a server that still loads, and refuses all else, answers too
             self._is_down = False
             self.recovery.noticed()
         return reply

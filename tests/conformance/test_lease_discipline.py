@@ -11,7 +11,8 @@ import pytest
 import redis.asyncio
 import structlog
 
-from streamworker import Context
+from streamworker import Context, Reject
+from streamworker.delivery import Lease
 from tests.harness import Ledger, an_app, pending, working
 from tests.torture.proxy import Proxy, Stall
 from tests.waiting import eventually
@@ -180,8 +181,140 @@ async def test_who_was_cut_off_takes_the_blame_back(server, aredis):
     assert 1 == len(lost)
 
 
+async def test_a_handler_that_swallows_its_cancellation_does_not_keep_its_entry(server, aredis):
+    """Its worker, whose leases are lost, takes it back in no sweep, however well the connection is again: another one runs it."""
+    app, ledger, may_end = an_app(lease=LEASE), Ledger(), asyncio.Event()
+
+    @app.handler("orders")
+    async def charge(order: dict[str, str]) -> None:
+        await ledger.note("begins")
+        while not may_end.is_set():
+            try:
+                await may_end.wait()
+            except asyncio.CancelledError:
+                await ledger.note("swallows")
+
+    with Proxy(server.url) as proxy:
+        async with working(app, proxy.url) as process:
+            await add(aredis, 1)
+            await ledger.until_count(1)
+            proxy.drop_request("renew", then=Stall())
+            await ledger.until_count(2)
+            proxy.remove()
+            proxy.heal()
+            swept = len([call for call in proxy.calls if call.name == "reclaim"])
+            # Let its own sweeps, which are the only ones, go on until two leases are over.
+            await eventually(lambda: _is_idle(aredis, 2 * LEASE))
+            sweeps = len([call for call in proxy.calls if call.name == "reclaim"]) - swept
+            async with working(taking(ledger, "other", ends=True), server.url):
+                await ledger.until(lambda seen: len(seen) == 3)
+            held = process.in_flight
+            may_end.set()
+            await eventually(lambda: _holds_none(process))
+
+    assert sweeps > 0
+    assert 1 == held
+    assert ["begins", "swallows"] == ledger.seen[:2]
+    assert ("other", "begins", 1) == ledger.seen[2][:3]
+
+
+async def test_what_has_lapsed_while_it_waited_for_a_place_is_not_begun(server, aredis):
+    """Where nothing here could run for longer than a lease, nobody was told yet: it is dropped, and found again without a crash."""
+    app, ledger, gate = an_app(lease=LEASE), Ledger(), asyncio.Event()
+    leases: list[Lease] = []
+
+    @app.handler("orders", concurrency=1)
+    async def charge(order: dict[str, str], ctx: Context) -> None:
+        await ledger.note((int(order["order_id"]), ctx.delivery.attempt, ctx.delivery.crashes))
+        leases.append(ctx.delivery.lease)
+        await gate.wait()
+
+    @app.handler("orders", type="another", concurrency=1)  # whose place is room for an entry that waits
+    async def charge_another(order: dict[str, str]) -> None:
+        return None
+
+    with structlog.testing.capture_logs() as lines:
+        async with working(app, server.url) as process:
+            await add(aredis, 1)
+            await ledger.until_count(1)
+            await add(aredis, 2)
+            await eventually(lambda: _holds(process, 2))
+            keeper, [entry_id] = process._consumers[0]._leases, await waiting_ids(aredis)
+            waiting = keeper.find("orders", entry_id)
+            keeper._renew_all = lambda: False  # as if its thread had stood still
+            keeper._give_up_lapsed = lambda: None
+            waiting.renewed_at -= LEASE.total_seconds()
+            gate.set()
+            await eventually(lambda: _has_logged(lines, "lease.lost"))
+            await ledger.until_count(2)
+            await eventually(lambda: _none_pending(aredis))
+
+    assert waiting not in leases
+    assert [(1, 1, 0), (2, 1, 0)] == ledger.seen
+
+
+async def test_what_waits_to_be_settled_is_settled_as_soon_as_the_server_answers(server, aredis):
+    """However long the pause between two tries has grown: whoever notices first wakes the others."""
+    app, ledger, gate = an_app(lease=timedelta(seconds=60)), Ledger(), asyncio.Event()
+
+    @app.handler("orders")
+    async def charge(order: dict[str, str], ctx: Context) -> None:
+        await ledger.note(int(order["order_id"]))
+        await gate.wait()
+        if order["order_id"] == "2":
+            raise Reject("no")
+
+    with Proxy(server.url) as proxy, structlog.testing.capture_logs() as lines:
+        async with working(app, proxy.url):
+            await add(aredis, 1, 2)
+            await ledger.until_count(2)
+            proxy.refuse()
+            proxy.cut()
+            with pytest.MonkeyPatch.context() as patch:
+                # The next try would be long after the end of this test.
+                patch.setattr("streamworker.worker.backoff.Pauses.next", lambda pauses: 3600.0)
+                gate.set()
+                await eventually(lambda: _has_logged(lines, "ack.failing"))
+                await eventually(lambda: _has_logged(lines, "dead_letter.failing"))
+            proxy.heal()
+            await eventually(lambda: _none_pending(aredis))
+
+    assert [1, 2] == sorted(ledger.seen)
+
+
+async def test_a_connection_that_falls_silent_while_it_is_read_from_is_noticed_soon(server, aredis):
+    """Entries that wait are read over another one."""
+    ledger = Ledger()
+
+    with Proxy(server.url) as proxy:
+        rule = proxy.drop_reply("fill", then=Stall(), limit=1)
+        async with working(taking(ledger, "worker", ends=True), proxy.url):
+            await asyncio.to_thread(rule.happened.wait, 5)
+            began = monotonic()
+            await add(aredis, 1)
+            await ledger.until_count(1, within=20)
+
+    assert rule.fired
+    assert monotonic() - began < 8
+
+
+async def _is_idle(client, time: timedelta) -> bool:
+    [row] = await client.xpending_range("orders", "billing", "-", "+", 1)
+    return row["time_since_delivered"] >= time / timedelta(milliseconds=1)
+
+
 async def _none_pending(client) -> bool:
     return await pending(client) == 0
+
+
+async def waiting_ids(client) -> list[str]:
+    """The ids of all that is pending but the first."""
+    rows = await client.xpending_range("orders", "billing", "-", "+", 10)
+    return [row["message_id"].decode() if isinstance(row["message_id"], bytes) else row["message_id"] for row in rows[1:]]
+
+
+async def _holds(process, count: int) -> bool:
+    return process.in_flight == count
 
 
 async def _holds_none(process) -> bool:

@@ -297,6 +297,26 @@ async def test_a_reply_that_nobody_asked_for_costs_the_connection(peer: Peer, wi
     assert isinstance(wire.broken, ConnectionLost)
 
 
+async def test_a_reply_that_is_on_its_way_may_take_its_time(peer: Peer, wire: Wire) -> None:
+    """What is large comes slowly: each piece gives it as long again. Silence alone ends the connection."""
+    time = LoopTime()
+    arriving = wire.call("FIRST", within=5)
+    await peer.commands.get()
+
+    for piece in (b"$4\r\n", b"a", b"b", b"c", b"d", b"\r\n"):
+        time.advance(timedelta(seconds=4))
+        heard = wire._heard_at
+        await peer.send(piece)
+        while wire._heard_at == heard:  # noqa: ASYNC110  # bytes are no event of ours
+            await asyncio.sleep(0)
+    silent = wire.call("SECOND", within=5)
+    time.advance(timedelta(seconds=6))
+
+    assert b"abcd" == await arriving
+    [outcome] = await _outcomes(silent)
+    assert isinstance(outcome, ConnectionLost)
+
+
 async def test_closing_tells_all_who_wait(peer: Peer, wire: Wire) -> None:
     """And may be done twice."""
     future = wire.call("ANY", within=5)

@@ -8,7 +8,7 @@ local group, consumer, id, turn, of_retry = ARGV[1], ARGV[2], ARGV[3], tonumber(
 -- that changes nothing, where something is to be written that takes memory.
 if KEYS[3] then
   local tried = redis.pcall('ZADD', settled, 'XX', 0, '')
-  if type(tried) == 'table' and tried['err'] and string.find(tried['err'], 'OOM', 1, true) then return tried end
+  if type(tried) == 'table' and tried['err'] and string.find(tostring(tried['err']), 'OOM', 1, true) then return tried end
 end
 
 -- Acknowledging comes last, when other things are written already, so it must not be refused then: try the right to it on no entry.
