@@ -322,9 +322,9 @@ def resources_are_flat(history: History, rules: Rules) -> Iterator[Violation]:
     records than there were processes.
     """
     before = {footprint.of: footprint for footprint in history.before}
-    typical = next(iter(history.before), None)
+    typical = {footprint.of.split()[0]: footprint for footprint in reversed(history.before)}
     for now in history.after:
-        then = before.get(now.of, typical)
+        then = before.get(now.of, typical.get(now.of.split()[0], next(iter(history.before), None)))
         if then is None:
             continue
         for what, room in (("files", 6), ("threads", 12), ("resident_kb", 40_000)):

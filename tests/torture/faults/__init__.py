@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from tests.torture.faults import handlers, mixed, network, processes, servers
+from tests.torture.faults import handlers, mixed, network, processes, servers, supervised
 from tests.torture.faults.base import Fault
 
-ALL: tuple[Fault, ...] = (*processes.FAULTS, *servers.FAULTS, *network.FAULTS, *handlers.FAULTS, *mixed.FAULTS)
+ALL: tuple[Fault, ...] = (
+    *processes.FAULTS,
+    *supervised.FAULTS,
+    *servers.FAULTS,
+    *network.FAULTS,
+    *handlers.FAULTS,
+    *mixed.FAULTS,
+)
 
 
 def named(name: str) -> Fault:
