@@ -31,7 +31,7 @@ def main(words: Sequence[str]) -> int:
         print(report.markdown(report.read(asked.table)))
         return 0
     if asked.list:
-        print("\n".join(slug(fault.name) for fault in faults.ALL))
+        print("\n".join(slug(fault.name) for fault in faults.everything()))
         return 0
     children.adopt_orphans()
     results: list[Result] = []
@@ -85,7 +85,7 @@ def slug(name: str) -> str:
 
 
 def _orders(asked: argparse.Namespace) -> list[Order]:
-    wanted = [fault for fault in faults.ALL if asked.faults is None or slug(fault.name) in asked.faults.split(",")]
+    wanted = [fault for fault in faults.everything() if asked.faults is None or slug(fault.name) in asked.faults.split(",")]
     if asked.faults is not None and len(wanted) != len(set(asked.faults.split(","))):
         raise SystemExit(f"no such fault among {asked.faults}: see --list")
     programs = list(_programs(asked.servers).items())

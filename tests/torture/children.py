@@ -56,7 +56,6 @@ def is_gone(pid: int) -> bool:
         try:
             ended, status = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
-            # Its supervisor reaped it, and died before it could say so.
             return not Path(f"/proc/{pid}").exists()
         if ended == pid:
             _reaped[pid] = (os.waitstatus_to_exitcode(status), time.monotonic())
@@ -73,6 +72,8 @@ def lives(log: Path, killed: Mapping[int, float], supervisor_ordered_at: float |
     for line in logged(log, "child.started"):
         pid, started = line["pid"], _moment(line)
         code, end = ended.get(pid, (None, None))
+        if code is None and pid in killed and not Path(f"/proc/{pid}").exists():
+            code, end = -signal.SIGKILL, killed[pid]  # reaped by its supervisor, which died before it could say so
         ordered_at = killed.get(pid, min((at for at in told if at >= started and (end is None or at <= end)), default=None))
         order = "kill" if pid in killed else None if ordered_at is None or (code is not None and code < 0) else "term"
         found.append(Life(pid, started, end, code, order, ordered_at if order else None, pid in ready))

@@ -6,9 +6,10 @@ All moments are seconds of CLOCK_MONOTONIC, which is the same clock in every pro
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 Answer = Literal["acked", "refused", "unknown"]
 """What the publisher knows: written, not written, or nobody can say (the reply was lost)."""
@@ -140,8 +141,8 @@ class History:
     lives: tuple[Life, ...] = ()
     disturbances: tuple[Disturbance, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
-    committed: tuple[int, ...] = ()
-    """The numbers of what handlers published with their acknowledgement, as it lies in the target stream."""
+    collected: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """What each feature has left on the server in the end, by its name."""
     forgotten: tuple[float, ...] = ()
     healed: tuple[float, ...] = ()
     """When troubles of the server or of the network ended."""
@@ -204,6 +205,17 @@ class Rules:
     """What a worker may die of without having been told to."""
     events: tuple[frozenset[str], ...] = field(default_factory=tuple)
     """Of each of these sets, one event must be in the logs."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """What must not be: the invariant's number and one sentence."""
+
+    invariant: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.what}"
 
 
 def _drained(life: Life) -> bool:

@@ -15,10 +15,10 @@ from pathlib import Path
 from random import Random
 
 from streamworker.embedded import EmbeddedServer
-from tests.torture.checker import Figures, Violation, check, figures
+from tests.torture.checker import Figures, check, figures
 from tests.torture.faults import Fault
 from tests.torture.fleet import ROOT, Fleet, Recipe, a_fleet, until
-from tests.torture.history import DeadLetter, Footprint, History, Plan, Rules
+from tests.torture.history import DeadLetter, Footprint, History, Plan, Rules, Violation
 from tests.torture.load import PAYLOAD, Loader, fields_of
 from tests.torture.proxy import Proxy
 from tests.torture.scene import SECRET, SERVER_OPTIONS, Canary, Scene, worker_url
@@ -178,7 +178,7 @@ def _history(scene: Scene, before: tuple[Footprint, ...], after: tuple[Footprint
         lives=tuple(life for worker in scene.fleet.workers for life in worker.lives()),
         disturbances=tuple(scene.disturbances),
         dead_letters=tuple(dead_letter_of(fields, plans) for fields in scene.dead_letters()),
-        committed=scene.committed(),
+        collected=scene.collected(),
         forgotten=tuple(scene.forgotten),
         healed=tuple(scene.healed),
         drained=drained,

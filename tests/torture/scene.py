@@ -18,9 +18,10 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from streamworker.embedded import EmbeddedServer
+from tests.torture import features
 from tests.torture.fleet import Fleet, Recipe, Worker, until
 from tests.torture.history import Disturbance, Footprint
-from tests.torture.load import GROUP, STREAM, TARGET, Loader
+from tests.torture.load import GROUP, STREAM, Loader
 from tests.torture.proxy import Proxy
 
 USER, SECRET = "torture", "a-password-that-no-log-may-show"
@@ -133,9 +134,9 @@ class Scene:
         """The dead letters, as they are."""
         return [_texts(fields) for _, fields in self.admin.xrange(DEAD)]
 
-    def committed(self) -> tuple[int, ...]:
-        """What handlers published with their acknowledgement."""
-        return tuple(int(_texts(fields)["number"]) for _, fields in self.admin.xrange(TARGET))
+    def collected(self) -> dict[str, Sequence[Any]]:
+        """What the features have left."""
+        return {feature.name: feature.collect(self.admin) for feature in features.everything()}
 
     def _undelivered(self) -> int:
         for info in self.admin.xinfo_groups(STREAM):

@@ -219,7 +219,7 @@ def test_an_innocent_entry_is_no_dead_letter():
 @pytest.mark.parametrize(("committed", "broken"), [((1,), set()), ((1, 1), {"I6"}), ((), {"I6"}), ((1, 2), {"I6"})])
 def test_what_commits_with_an_acknowledgement_is_there_exactly_once(committed, broken):
     """Not twice, not missing, and nothing of an entry that did not succeed."""
-    assert broken == seen(a_history(published=(published(kind="commit"),), committed=committed))
+    assert broken == seen(a_history(published=(published(kind="commit"),), collected={"commits": committed}))
 
 
 def test_a_killer_is_stopped_after_one_death_in_company_and_three_alone():
