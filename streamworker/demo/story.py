@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import timedelta
 from time import monotonic
 
@@ -118,7 +118,7 @@ class Story:
     async def clean_up(self) -> None:
         """Remove every key of the demo."""
         keys = self.keys
-        await inspecting.delete_keys(self._link, [keys.stream, keys.due, keys.parked, keys.retry, keys.dead_letters, keys.sweep])
+        await inspecting.delete_keys(self._link, list(astuple(keys)))
 
 
 def _fields(number: int) -> Fields:

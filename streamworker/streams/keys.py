@@ -22,6 +22,7 @@ class GroupKeys:
     retry: str
     dead_letters: str
     sweep: str
+    settled: str
 
 
 def keys_of(stream: str, group: str) -> GroupKeys:
@@ -34,6 +35,7 @@ def keys_of(stream: str, group: str) -> GroupKeys:
         retry=f"{tagged}:retry:{group}",
         dead_letters=f"{tagged}:dlq:{group}",
         sweep=f"{tagged}:sw:sweep:{group}",
+        settled=f"{tagged}:sw:settled:{group}",
     )
 
 

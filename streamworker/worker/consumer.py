@@ -11,7 +11,7 @@ from random import random
 from time import monotonic, perf_counter
 from typing import Any
 
-from streamworker.delivery import Failed, Interruption, Lease, Outcome, Unroutable
+from streamworker.delivery import Failed, Interrupted, Interruption, Lease, Outcome, Unroutable
 from streamworker.errors import CommitRefused, ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.deliveries import log_verdict
@@ -88,6 +88,8 @@ class Consumer:
             return trip.foregone
         if handler is None:
             return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])
+        if not self._leases.is_good(delivery.lease):
+            return Interrupted(Interruption.LEASE_LOST)
         if is_suspect(delivery):
             return await self._suspects.run(delivery, handler)
         return await self._executor.run(delivery, handler)
