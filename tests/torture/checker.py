@@ -1,7 +1,7 @@
 """Reads a history and says what in it must not be. Pure: the same history gives the same violations.
 
-Each check is one invariant (I1 to I13); what each means is in its docstring. A check that cannot decide lets it pass only where a
-disturbance on record may be the cause, and the number of such causes is counted against what they are to explain.
+Each check is one invariant (I1 to I14, some of them with their features); what each means is in its docstring. A check that cannot decide
+lets it pass only where a disturbance on record may be the cause, and the number of such causes is counted against what they are to explain.
 """
 
 from __future__ import annotations

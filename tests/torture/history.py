@@ -197,6 +197,8 @@ class Rules:
     """How long a new worker may take to be there, where so many die at once that entries wait for one."""
     recovery: float = 8.0
     """How soon after a trouble's end something is handled again: a pause between two tries is up to five seconds."""
+    prompt: float = inf
+    """How soon after its publication an entry starts, with nothing on record that may keep it: where there is always room for it."""
     connections: int = 3
     """What a worker of one group may have: one for commands, one to read, one to renew leases."""
     exit_codes: frozenset[int] = frozenset({0})
