@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from streamworker import Backoff, Context, Reject, RetryPolicy
 from streamworker.delivery import Lease, Outgoing
 from streamworker.embedded import EmbeddedServer
+from streamworker.errors import ServerError
 from streamworker.streams import groups, inspecting, publishing, reading, settling
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.keys import keys_of
@@ -121,8 +122,8 @@ async def test_the_memory_is_bounded_and_ends(link: Link, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_full_server_remembers_too(private_server, server_kind: str, step: str) -> None:
-    """What it lets a settlement write, it lets be remembered."""
+async def test_a_full_server_refuses_all_of_a_settlement(private_server, server_kind: str, step: str) -> None:
+    """Nothing is written and nothing remembered, so that the same step goes through, once, when there is memory again."""
     link = Link(Endpoint(private_server(server_kind).url))
     try:
         for key in (KEYS.stream, KEYS.retry):
@@ -130,12 +131,18 @@ async def test_a_full_server_remembers_too(private_server, server_kind: str, ste
         lease = await take(link)
         await link.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
         await link.call("CONFIG", "SET", "maxmemory", 1)
+        with pytest.raises(ServerError) as refused:
+            await STEPS[step](link, lease)
+        found = await written(link), await link.call("EXISTS", KEYS.settled)
+        await link.call("CONFIG", "SET", "maxmemory", 0)
         settled = await STEPS[step](link, lease)
         await link.call("XTRIM", "orders", "MAXLEN", 0)
         repeated = await STEPS[step](link, lease)
     finally:
         await link.close()
 
+    assert "OOM" == refused.value.code
+    assert (0, 0) == found
     assert (True, False) == (settled, repeated)
 
 

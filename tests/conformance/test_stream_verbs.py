@@ -270,7 +270,7 @@ async def test_a_full_server_refuses_what_takes_memory(private_server, server_ki
     await link.call("CONFIG", "SET", "maxmemory", "1")
     with pytest.raises(ServerError) as refused:
         await steps[step]()
-    counted = await settling.recount(link, "billing", lease, 3)
+    counted = await settling.recount(link, "billing", KEYS, lease, 3)
     await link.call("CONFIG", "SET", "maxmemory", "0")
     lengths = [await inspecting.length(link, key) for key in ("invoices", KEYS.retry, KEYS.dead_letters)]
     await link.close()
