@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ from tests.torture.scene import Canary
 SHORT_ENTRIES = 300
 LONG_ENTRIES = 300
 """On six or seven servers about fifty faults make more than 100,000."""
-LONG_JOBS = 6
+LONG_JOBS = 4
 """Most of a run is waiting; more than this, and two cores are late often enough to be a cause themselves."""
 
 
@@ -34,25 +35,31 @@ def main(words: Sequence[str]) -> int:
         print("\n".join(slug(fault.name) for fault in faults.everything()))
         return 0
     children.adopt_orphans()
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # what is told to go ends what it has started, and says what it has found
     results: list[Result] = []
     missed: list[str] = []
+    is_whole = True
     if not asked.seeded_bugs:
-        results = carry_out(_orders(asked), asked.jobs, asked.json)
+        orders = _orders(asked)
+        results = carry_out(orders, asked.jobs, asked.json)
+        is_whole = len(results) == len(orders)
         print(f"\n{report.table(results)}\n\n{report.markdown(results)}\n" if results else "nothing was run")
-    if asked.seeded_bugs or asked.short:
+    if is_whole and (asked.seeded_bugs or asked.short):
         missed = seeded.uncaught(_programs("redis,valkey"), asked.seed, asked.jobs)
     for result in results:
         for violation in result.violations:
             print(f"VIOLATION {result.fault} on {result.server}, seed {result.seed}: {violation} {result.kept}")
     for bug in missed:
         print(f"NOT CAUGHT {bug}")
-    return int(any(result.violations for result in results) or bool(missed) or not (results or asked.seeded_bugs))
+    return int(any(result.violations for result in results) or bool(missed) or not is_whole or not (results or asked.seeded_bugs))
 
 
 def carry_out(orders: Sequence[Order], jobs: int, file: Path | None = None) -> list[Result]:
     """Run them, a few at a time, and say so as they end; the results are in the order of the orders.
 
-    Whatever has ended is in the file at once. Ctrl-C lets what runs come to its end, and answers what there is.
+    Whatever has ended is in the file at once. Ctrl-C or TERM lets what runs come to its end, and answers what there is.
     """
     canary = Canary()
     began = time.monotonic()
