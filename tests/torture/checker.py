@@ -1,31 +1,22 @@
 """Reads a history and says what in it must not be. Pure: the same history gives the same violations.
 
-Each check is one invariant (I1 to I13); what each means is in its docstring. A check that cannot decide lets it pass only where a
-disturbance on record may be the cause, and the number of such causes is counted against what they are to explain.
+Each check is one invariant (I1 to I14, some of them with their features); what each means is in its docstring. A check that cannot decide
+lets it pass only where a disturbance on record may be the cause, and the number of such causes is counted against what they are to explain.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.torture.history import DONE, Disturbance, History, Life, Plan, Rules, Run
+from tests.torture import features
+from tests.torture.feature import Invariant
+from tests.torture.history import DONE, Disturbance, History, Life, Plan, Rules, Run, Violation
 
 CANCELLED_BY_ITS_TIMEOUT = frozenset({"hang"})
 LEASE_AT_LEAST = 1 / 2
 """The share of a lease that is left at any moment of a run: it is renewed at a third, and what is younger than a sixth waits a turn."""
-
-
-@dataclass(frozen=True)
-class Violation:
-    """What must not be: the invariant's number and one sentence."""
-
-    invariant: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.invariant}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -46,7 +37,8 @@ class Figures:
 def check(history: History, rules: Rules) -> list[Violation]:
     """Everything in this history that must not be."""
     whole = history.with_deaths()
-    return [violation for invariant in INVARIANTS for violation in invariant(whole, rules)]
+    own = [invariant for feature in features.everything() for invariant in feature.invariants]
+    return [violation for invariant in (*INVARIANTS, *own) for violation in invariant(whole, rules)]
 
 
 def figures(history: History, rules: Rules) -> Figures:
@@ -270,22 +262,6 @@ def _crashed_alone(number: int, runs_of: dict[int, list[Run]], history: History,
     return sum(run.ended is None and _died(run, history) for run in runs_of.get(number, [])) >= rules.max_crashes
 
 
-def commits_are_exact(history: History, rules: Rules) -> Iterator[Violation]:
-    """I6: what a handler publishes with its acknowledgement is there once if it succeeded, and not at all if it did not."""
-    committing = {entry.number for entry in history.published if entry.plan.kind == "commit"}
-    done = {run.number for run in history.runs if run.end == DONE} & committing
-    voided = any(one.voids for one in history.disturbances)
-    repeated = [number for number, count in Counter(history.committed).items() if count > 1]
-    if repeated and not voided:
-        yield Violation("I6", f"{len(repeated)} commits were written more than once, the first are {repeated[:5]}")
-    absent = done - set(history.committed)
-    if absent and not history.forgotten:
-        yield Violation("I6", f"{len(absent)} commits are not there, the first are {sorted(absent)[:5]}")
-    baseless = set(history.committed) - done
-    if baseless:
-        yield Violation("I6", f"{len(baseless)} commits of entries that did not succeed, the first are {sorted(baseless)[:5]}")
-
-
 def killers_are_stopped(history: History, rules: Rules) -> Iterator[Violation]:
     """I8: an entry that kills its worker does so once in company and `max_crashes` times alone, no more."""
     plans = history.plans()
@@ -322,9 +298,9 @@ def resources_are_flat(history: History, rules: Rules) -> Iterator[Violation]:
     records than there were processes.
     """
     before = {footprint.of: footprint for footprint in history.before}
-    typical = next(iter(history.before), None)
+    typical = {footprint.of.split()[0]: footprint for footprint in reversed(history.before)}
     for now in history.after:
-        then = before.get(now.of, typical)
+        then = before.get(now.of, typical.get(now.of.split()[0], next(iter(history.before), None)))
         if then is None:
             continue
         for what, room in (("files", 6), ("threads", 12), ("resident_kb", 40_000)):
@@ -364,7 +340,7 @@ def what_is_done_stays_done(history: History, rules: Rules) -> Iterator[Violatio
                     yield Violation("I13", f"entry {number} ran again after its acknowledgement: {_told([run, *late])}")
 
 
-INVARIANTS: tuple[Callable[[History, Rules], Iterator[Violation]], ...] = (
+INVARIANTS: tuple[Invariant, ...] = (
     nothing_is_lost,
     duplicates_have_causes,
     nothing_runs_twice_at_once,
@@ -372,7 +348,6 @@ INVARIANTS: tuple[Callable[[History, Rules], Iterator[Violation]], ...] = (
     redelivery_is_bounded,
     attempts_are_counted,
     dead_letters_are_exact,
-    commits_are_exact,
     killers_are_stopped,
     processes_end_as_told,
     resources_are_flat,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
+from tests.torture import children
 from tests.torture.history import Footprint, Life, Run
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +33,14 @@ class Recipe:
     environment: Mapping[str, str] = field(default_factory=dict)
     package_root: Path = ROOT
 
+    @property
+    def processes(self) -> int:
+        """How many handle entries: the children of a supervisor, or itself."""
+        return int(self.options[self.options.index("--workers") + 1]) if "--workers" in self.options else 1
+
 
 class Worker:
-    """One process."""
+    """One `streamworker run`: a process, or a supervisor with its children."""
 
     def __init__(self, recipe: Recipe, log: Path, environment: Mapping[str, str]) -> None:
         self.recipe = recipe
@@ -43,6 +49,8 @@ class Worker:
         self.ended: float | None = None
         self.ordered: str | None = None
         self.ordered_at: float | None = None
+        self.killed: dict[int, float] = {}
+        """The children that were killed, and when."""
         command = [sys.executable, "-m", "streamworker", "run", APP, "--log-format", "json"]
         # Not among the arguments, where everybody on the machine can read the password.
         environment = {**environment, "STREAMWORKER_REDIS_URL": recipe.url, **recipe.environment}
@@ -63,15 +71,42 @@ class Worker:
         self._process.send_signal(number)
 
     def is_ready(self) -> bool:
-        """Whether it says that it reads."""
-        return b'"worker.ready"' in self.log.read_bytes()
+        """Whether it, or each of its first children, says that it reads."""
+        return self.log.read_bytes().count(b'"worker.ready"') >= self.recipe.processes
 
-    def consumer(self) -> str | None:
-        """Its name, as it says when it is ready."""
-        for line in self.log.read_bytes().splitlines():
-            if b'"worker.ready"' in line:
-                return str(json.loads(line)["consumer"])
-        return None
+    def consumers(self) -> dict[int, str]:
+        """Each process that reads, or did, and its name."""
+        return {line["pid"]: line["consumer"] for line in children.logged(self.log, "worker.ready")}
+
+    def children(self) -> list[int]:
+        """The processes under it that read and live, as far as is known."""
+        gone = {line["pid"] for line in children.logged(self.log, "child.exited")} | set(self.killed)
+        return [pid for pid in self.consumers() if pid != self.pid and pid not in gone]
+
+    def pids(self) -> frozenset[int]:
+        """Its process and all that it has started."""
+        return frozenset({self.pid, *(line["pid"] for line in children.logged(self.log, "child.started"))})
+
+    def kill_child(self, pid: int) -> None:
+        """SIGKILL for one."""
+        self.killed[pid] = time.monotonic()
+        children.send(pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """SIGKILL for it and its children, as when their container ends."""
+        self.signal(signal.SIGKILL, "kill")
+        self.is_alive()
+        for pid in children.left(self.log):
+            self.kill_child(pid)
+
+    def freeze(self, stop: bool) -> None:
+        """SIGSTOP or SIGCONT for it and its children."""
+        for pid in (self.pid, *children.left(self.log)):
+            children.send(pid, signal.SIGSTOP if stop else signal.SIGCONT)
+
+    def orphans(self) -> list[int]:
+        """The children that live on without it."""
+        return [] if self.is_alive() else [pid for pid in children.left(self.log) if not children.is_gone(pid)]
 
     def is_alive(self) -> bool:
         """Whether it runs; notes its end when it does not."""
@@ -81,19 +116,17 @@ class Worker:
             self.ended = time.monotonic()
         return False
 
-    def life(self) -> Life:
-        """What is known of it."""
-        return Life(self.pid, self.started, self.ended, self._process.returncode, self.ordered, self.ordered_at, self.is_ready())
+    def lives(self) -> tuple[Life, ...]:
+        """What is known of it and of its children."""
+        own = Life(self.pid, self.started, self.ended, self._process.returncode, self.ordered, self.ordered_at, self.is_ready())
+        return (own, *children.lives(self.log, self.killed, self.ordered_at))
 
-    def footprint(self) -> Footprint | None:
-        """What it has open now; None when it is gone."""
-        proc = Path("/proc") / str(self.pid)
-        try:
-            status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
-            files = len(list((proc / "fd").iterdir()))
-        except OSError:
-            return None
-        return Footprint(f"worker {self.pid}", files, int(status["Threads"]), int(status["VmRSS"].split()[0]))
+    def footprints(self) -> dict[str, Footprint]:
+        """What each of its processes has open now, by the consumer's name; those that are gone are left out."""
+        consumers = self.consumers()
+        names = {pid: consumers.get(pid, "") for pid in (self.pid, *self.children())}
+        found = {name: footprint_of(pid, "worker" if name else "supervisor") for pid, name in names.items()}
+        return {name: one for name, one in found.items() if one is not None}
 
 
 class Fleet:
@@ -156,8 +189,8 @@ class Fleet:
         return random.choice(ready)
 
     def kill(self, worker: Worker) -> None:
-        """SIGKILL."""
-        worker.signal(signal.SIGKILL, "kill")
+        """SIGKILL, for a supervisor's children too."""
+        worker.kill_all()
 
     def retire(self, worker: Worker, within: float = 30.0) -> None:
         """Tell it to drain, and wait for its end. It is not followed by another."""
@@ -186,7 +219,7 @@ class Fleet:
         for worker in rest:
             worker.signal(signal.SIGTERM, "term")
         deadline = time.monotonic() + 40
-        while any(worker.is_alive() for worker in rest) and time.monotonic() < deadline:
+        while any(worker.is_alive() or worker.orphans() for worker in self.workers) and time.monotonic() < deadline:
             time.sleep(LOOK)
 
     def end(self) -> None:
@@ -195,10 +228,10 @@ class Fleet:
         if self._keeper.ident is not None:
             self._keeper.join()
         for worker in self.workers:
-            if worker.is_alive():
-                os.kill(worker.pid, signal.SIGKILL)
+            if worker.is_alive() or worker.orphans():
+                worker.kill_all()
         for worker in self.workers:
-            while worker.is_alive():
+            while worker.is_alive() or worker.orphans():
                 time.sleep(LOOK)
 
     def _keep_up(self) -> None:
@@ -225,6 +258,17 @@ class Fleet:
         """What all of them logged."""
         for worker in self.workers:
             yield from worker.log.read_text(errors="replace").splitlines()
+
+
+def footprint_of(pid: int, what: str) -> Footprint | None:
+    """What a process has open now; None when it is gone."""
+    proc = Path("/proc") / str(pid)
+    try:
+        status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+        files = len(list((proc / "fd").iterdir()))
+        return Footprint(f"{what} {pid}", files, int(status["Threads"]), int(status["VmRSS"].split()[0]))
+    except (OSError, KeyError):
+        return None  # a process that has ended and is still listed has no memory
 
 
 def runs_in(ledger: bytes, pid: int) -> list[Run]:

@@ -1,4 +1,4 @@
-"""The application that the torture runs as real processes. Its handlers append what they see to a ledger, one file per process.
+"""The application that the torture runs as real processes: handlers that go well and wrong in every way, and those of the features.
 
 What a handler does is said by the entry itself. `TORTURE_LEDGER` names the folder of the ledger, `TORTURE_LEASE_MS` shortens the lease,
 `TORTURE_VERSION` is "new" for an application that knows one type more and makes more attempts.
@@ -8,34 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
-from pydantic import BaseModel
-
 from streamworker import Backoff, Context, Reject, RetryPolicy, Snooze, StreamWorker
+from tests.torture import features
 from tests.torture.history import NEW_ATTEMPTS, OLD_ATTEMPTS
+from tests.torture.ledger import Work, noted
 
 HANG_TIMEOUT = timedelta(milliseconds=400)
 SNOOZE_UNTIL = timedelta(milliseconds=300)
 IS_NEW = os.environ.get("TORTURE_VERSION") == "new"
-
-_ledger = os.open(f"{os.environ['TORTURE_LEDGER']}/{os.getpid()}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-
-class Work(BaseModel):
-    number: int
-    kind: str = "ok"
-    seconds: float = 0.0
-    failures: int = 0
-    payload: str = ""
 
 
 class Unsayable(Exception):
@@ -47,39 +35,6 @@ class Unsayable(Exception):
 
 class Rude(BaseException):
     """An error that no `except Exception` catches."""
-
-
-def note(event: str, work: Work, ctx: Context) -> None:
-    """One line, written at once and whole, so that a SIGKILL loses none."""
-    line = {
-        "event": event,
-        "at": time.monotonic_ns(),
-        "number": work.number,
-        "id": ctx.delivery.id,
-        "attempt": ctx.delivery.attempt,
-        "crashes": ctx.delivery.crashes,
-        "consumer": ctx.delivery.consumer,
-    }
-    os.write(_ledger, (json.dumps(line) + "\n").encode())
-
-
-@contextmanager
-def noted(work: Work, ctx: Context) -> Iterator[None]:
-    """Note the start and the end of a handler, whatever the end is."""
-    note("started", work, ctx)
-    try:
-        yield
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        note("failed" if task is None or not task.cancelling() else "cancelled", work, ctx)
-        raise
-    except Snooze:
-        note("snoozed", work, ctx)
-        raise
-    except BaseException:
-        note("failed", work, ctx)
-        raise
-    note("done", work, ctx)
 
 
 app = StreamWorker(
@@ -99,8 +54,6 @@ async def work(body: Work, ctx: Context) -> None:
             time.sleep(body.seconds)  # noqa: ASYNC251  # the mistake that a lease must survive
         else:
             await asyncio.sleep(body.seconds)
-        if body.kind == "commit":
-            await ctx.publish("out", {"number": body.number})
         if body.kind == "snooze" and datetime.now(UTC) < ctx.delivery.published_at + SNOOZE_UNTIL:
             raise Snooze(after=timedelta(milliseconds=100))
         if body.kind == "reject":
@@ -129,6 +82,10 @@ if IS_NEW:
     async def only_the_new_one_knows(body: Work, ctx: Context) -> None:
         with noted(body, ctx):
             await asyncio.sleep(body.seconds)
+
+
+for feature in features.everything():
+    feature.handlers(app)
 
 
 # ---- what entries do --------------------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ All moments are seconds of CLOCK_MONOTONIC, which is the same clock in every pro
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 Answer = Literal["acked", "refused", "unknown"]
 """What the publisher knows: written, not written, or nobody can say (the reply was lost)."""
@@ -140,8 +141,8 @@ class History:
     lives: tuple[Life, ...] = ()
     disturbances: tuple[Disturbance, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
-    committed: tuple[int, ...] = ()
-    """The numbers of what handlers published with their acknowledgement, as it lies in the target stream."""
+    collected: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """What each feature has left on the server in the end, by its name."""
     forgotten: tuple[float, ...] = ()
     healed: tuple[float, ...] = ()
     """When troubles of the server or of the network ended."""
@@ -196,6 +197,8 @@ class Rules:
     """How long a new worker may take to be there, where so many die at once that entries wait for one."""
     recovery: float = 8.0
     """How soon after a trouble's end something is handled again: a pause between two tries is up to five seconds."""
+    prompt: float = inf
+    """How soon after its publication an entry starts, with nothing on record that may keep it: where there is always room for it."""
     connections: int = 3
     """What a worker of one group may have: one for commands, one to read, one to renew leases."""
     exit_codes: frozenset[int] = frozenset({0})
@@ -204,6 +207,17 @@ class Rules:
     """What a worker may die of without having been told to."""
     events: tuple[frozenset[str], ...] = field(default_factory=tuple)
     """Of each of these sets, one event must be in the logs."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """What must not be: the invariant's number and one sentence."""
+
+    invariant: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.what}"
 
 
 def _drained(life: Life) -> bool:

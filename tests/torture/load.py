@@ -15,9 +15,10 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as TookTooLong
 from redis.retry import Retry
 
+from tests.torture import features
 from tests.torture.history import Plan, Published
 
-STREAM, GROUP, TARGET = "orders", "billing", "out"
+STREAM, GROUP = "orders", "billing"
 PAYLOAD = "a-customers-own-words"
 """In every entry, and so in no log line."""
 
@@ -34,10 +35,20 @@ RAISING = (
 )  # fmt: skip
 
 
+def a_moment(random: Random) -> float:
+    """How long a handler works that has no reason to take long."""
+    return random.choice((0.0, 0.002, 0.005, 0.02, 0.1))
+
+
 def a_plan(mix: Mix, lease: float, random: Random) -> Plan:
     """What the next entry asks for."""
     kind = random.choices([*mix], [*mix.values()])[0]
-    short = random.choice((0.0, 0.002, 0.005, 0.02, 0.1))
+    feature = features.of_kind(kind)
+    return feature.kinds[kind](lease, random) if feature else _of_ours(kind, lease, random)
+
+
+def _of_ours(kind: str, lease: float, random: Random) -> Plan:
+    short = a_moment(random)
     match kind:
         case "long":
             return Plan("ok", lease * random.uniform(1.2, 2.5))
@@ -65,7 +76,8 @@ def fields_of(number: int, plan: Plan) -> dict[str, str]:
     """The entry as any producer would write it."""
     fields = {"number": str(number), "kind": plan.kind, "seconds": f"{plan.seconds:.4f}", "failures": str(plan.failures)}
     fields["payload"] = f"{PAYLOAD}-{number}"
-    return fields | ({"_type": TYPES[plan.kind]} if plan.kind in TYPES else {})
+    feature = features.of_kind(plan.kind)
+    return fields | ({"_type": TYPES[plan.kind]} if plan.kind in TYPES else {}) | (feature.fields(number, plan) if feature else {})
 
 
 class Loader:

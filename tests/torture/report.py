@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
+from tests.torture.checker import Figures
 from tests.torture.run import Result
 
 HEAD = (
@@ -55,6 +57,18 @@ def markdown(results: Sequence[Result]) -> str:
 def as_json(results: Sequence[Result]) -> str:
     """Every run, with its violations."""
     return json.dumps([asdict(result) for result in results], indent=1)
+
+
+def write(file: Path, results: Sequence[Result]) -> None:
+    """Put these in the file, whole: whoever reads it meanwhile has the last ones."""
+    fresh = file.with_name(f"{file.name}.new")
+    fresh.write_text(as_json(results))
+    fresh.replace(file)
+
+
+def read(file: Path) -> list[Result]:
+    """What was written."""
+    return [Result(**{**one, "figures": Figures(**one["figures"])}) for one in json.loads(file.read_text())]
 
 
 def _placed(cell: str, width: int, number: int) -> str:

@@ -10,15 +10,15 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
 from streamworker.embedded import EmbeddedServer
-from tests.torture.checker import Figures, Violation, check, figures
+from tests.torture.checker import Figures, check, figures
 from tests.torture.faults import Fault
 from tests.torture.fleet import ROOT, Fleet, Recipe, a_fleet, until
-from tests.torture.history import DeadLetter, Footprint, History, Plan, Rules
+from tests.torture.history import DeadLetter, Footprint, History, Plan, Rules, Violation
 from tests.torture.load import PAYLOAD, Loader, fields_of
 from tests.torture.proxy import Proxy
 from tests.torture.scene import SECRET, SERVER_OPTIONS, Canary, Scene, worker_url
@@ -42,6 +42,8 @@ class Order:
     entries: int
     seed: int
     package_root: Path = ROOT
+    processes: int = 1
+    """How many processes each worker has; above 1 with a supervisor. A fault may have its own mind of it."""
     keep: Path | None = None
     """Where to leave the ledgers and logs of a run with violations."""
 
@@ -94,8 +96,8 @@ def _carry_out(order: Order, folder: Path, canary: Canary) -> tuple[History, int
         server = stack.enter_context(EmbeddedServer(order.binary, data_dir=data, extra_args=SERVER_OPTIONS))
         proxy = stack.enter_context(Proxy(worker_url(server.url), seed=order.seed, record=False)) if fault.proxied else None
         fleet = stack.enter_context(a_fleet(folder, LEASE))
-        direct = Recipe(worker_url(server.url), fault.options, {}, order.package_root)
-        through = direct if proxy is None else Recipe(proxy.url, fault.options, {}, order.package_root)
+        direct = Recipe(worker_url(server.url), _options(order), {}, order.package_root)
+        through = direct if proxy is None else replace(direct, url=proxy.url)
         loader = Loader(server.url, fault.mix, LEASE, order.seed)
         random = Random(f"fault {fault.name} {order.seed}")
         scene = Scene(server, fleet, loader, LEASE, random, direct, proxy)
@@ -109,6 +111,12 @@ def _carry_out(order: Order, folder: Path, canary: Canary) -> tuple[History, int
         scene.disturbances += canary.delays(began, LEASE / 10)
         rules = Rules(**{"lease": LEASE, "events": fault.events, "slack": canary.latest(began), **fault.rules})
         return _history(scene, before, after, drained), scene.fired, rules
+
+
+def _options(order: Order) -> tuple[str, ...]:
+    """What the workers are started with. Only one process can have a given name."""
+    own = order.fault.options
+    return own if order.processes == 1 or {"--workers", "--consumer"} & {*own} else (*own, "--workers", str(order.processes))
 
 
 def _varied(recipe: Recipe, fault: Fault, number: int) -> Recipe:
@@ -167,10 +175,10 @@ def _history(scene: Scene, before: tuple[Footprint, ...], after: tuple[Footprint
     return History(
         published=published,
         runs=scene.fleet.runs(),
-        lives=tuple(worker.life() for worker in scene.fleet.workers),
+        lives=tuple(life for worker in scene.fleet.workers for life in worker.lives()),
         disturbances=tuple(scene.disturbances),
         dead_letters=tuple(dead_letter_of(fields, plans) for fields in scene.dead_letters()),
-        committed=scene.committed(),
+        collected=scene.collected(),
         forgotten=tuple(scene.forgotten),
         healed=tuple(scene.healed),
         drained=drained,

@@ -18,9 +18,10 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from streamworker.embedded import EmbeddedServer
+from tests.torture import features
 from tests.torture.fleet import Fleet, Recipe, Worker, until
 from tests.torture.history import Disturbance, Footprint
-from tests.torture.load import GROUP, STREAM, TARGET, Loader
+from tests.torture.load import GROUP, STREAM, Loader
 from tests.torture.proxy import Proxy
 
 USER, SECRET = "torture", "a-password-that-no-log-may-show"
@@ -62,24 +63,32 @@ class Scene:
         time.sleep(seconds)
 
     def until_busy(self, within: float = 10.0) -> None:
-        """Wait until something is pending, so that there is something to lose."""
+        """Wait until something is pending, so that there is something to lose, or nothing more comes."""
         with suppress(AssertionError):
-            until(lambda: self.pending() > 0, within, "something is pending")
+            until(lambda: self.pending() > 0 or self.loader.finished.is_set(), within, "something is pending")
 
     # ---- what is recorded ---------------------------------------------------------------------------------------------------
 
     @contextmanager
     def hit(
-        self, kind: str, *, workers: Sequence[Worker] | None = None, fires: int = 1, heals: bool = True, **facts: Any
+        self,
+        kind: str,
+        *,
+        workers: Sequence[Worker] | None = None,
+        child: int | None = None,
+        fires: int = 1,
+        heals: bool = True,
+        **facts: Any,
     ) -> Iterator[None]:
-        """What is done inside the block is a disturbance, of these workers or of all."""
+        """What is done inside the block is a disturbance, of these workers, of one child, or of all."""
         begin = time.monotonic()
-        pids = None if workers is None else frozenset(worker.pid for worker in workers)
         self.fired += fires
         try:
             yield
         finally:
             end = time.monotonic()
+            pids = None if workers is None else frozenset(pid for worker in workers for pid in worker.pids())
+            pids = pids if child is None else frozenset({child})
             self.disturbances.append(Disturbance(kind, begin, end, pids, **facts))
             if heals:
                 self.healed.append(end)
@@ -117,17 +126,17 @@ class Scene:
     def footprints(self) -> tuple[Footprint, ...]:
         """What workers and group have open now."""
         names = Counter(str(client.get("name", "")) for client in self.admin.client_list())
-        found = [(worker.footprint(), names[f"streamworker:{worker.consumer()}"]) for worker in self.fleet.ready_ones()]
-        workers = [Footprint(**{**one.__dict__, "connections": connections}) for one, connections in found if one is not None]
+        found = [one for worker in self.fleet.ready_ones() for one in worker.footprints().items()]
+        workers = [Footprint(**{**one.__dict__, "connections": names[f"streamworker:{name}"]}) for name, one in found]
         return (*workers, Footprint("the group", consumers=len(self.admin.xinfo_consumers(STREAM, GROUP))))
 
     def dead_letters(self) -> list[dict[str, str]]:
         """The dead letters, as they are."""
         return [_texts(fields) for _, fields in self.admin.xrange(DEAD)]
 
-    def committed(self) -> tuple[int, ...]:
-        """What handlers published with their acknowledgement."""
-        return tuple(int(_texts(fields)["number"]) for _, fields in self.admin.xrange(TARGET))
+    def collected(self) -> dict[str, Sequence[Any]]:
+        """What the features have left."""
+        return {feature.name: feature.collect(self.admin) for feature in features.everything()}
 
     def _undelivered(self) -> int:
         for info in self.admin.xinfo_groups(STREAM):

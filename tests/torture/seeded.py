@@ -95,6 +95,12 @@ BUGS = (
         (Edit("worker/bindings.py", "return min(places, key=order_of)", 'return "$"'),),
     ),
     Bug(
+        "a blocked read is cut off, where it should be unblocked",
+        "rolling restart over a slow line",
+        frozenset({"I14"}),
+        (Edit("worker/reader.py", "await reading.unblock(self._commands, self._client_id)", "await self._link.close()"),),
+    ),
+    Bug(
         "an entry is acknowledged before its handler runs",
         "kill -9 of workers",
         frozenset({"I1"}),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from tests.servers import make_server
 
 WRITERS = 8
 STREAM = "orders"
+MARKER = "in-sync"
+SYNC_WITHIN_SECONDS = 30
 
 
 @dataclass
@@ -87,9 +90,7 @@ class Measure:
     def _pair(self, stack: ExitStack) -> tuple[EmbeddedServer, EmbeddedServer]:
         primary = stack.enter_context(make_server(self._kind, extra_args=["--repl-diskless-sync-delay", "0"]))
         replica = stack.enter_context(make_server(self._kind, extra_args=["--replicaof", "127.0.0.1", str(primary.port)]))
-        with redis.Redis.from_url(replica.url) as client:
-            while client.info("replication")["master_link_status"] != "up":
-                pass
+        _wait_in_sync(primary, replica)
         return primary, replica
 
     async def _write(self, server: EmbeddedServer, *, until: Callable[[], Awaitable[None]]) -> list[str]:
@@ -112,6 +113,29 @@ class Measure:
         await asyncio.gather(*writers)
         await app.close()
         return ids
+
+
+def _wait_in_sync(primary: EmbeddedServer, replica: EmbeddedServer) -> None:
+    """Wait until the replica is being sent what is written.
+
+    Its own `master_link_status:up` does not say so: for up to a second after its first copy the primary may keep the stream back, and
+    whatever it takes meanwhile dies with it. So a write has to arrive, and be acknowledged at the primary's own offset.
+    """
+    with redis.Redis.from_url(primary.url) as writer, redis.Redis.from_url(replica.url) as reader:
+        deadline = time.monotonic() + SYNC_WITHIN_SECONDS
+        while reader.info("replication")["master_link_status"] != "up":
+            _not_after(deadline)
+        writer.set(MARKER, 1)
+        while not reader.exists(MARKER) or writer.wait(1, 1000) < 1:
+            _not_after(deadline)
+        while writer.info("replication")["master_repl_offset"] != reader.info("replication")["slave_repl_offset"]:
+            _not_after(deadline)
+
+
+def _not_after(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise AssertionError("the replica does not get in sync")
+    time.sleep(0.005)
 
 
 def _command(server: EmbeddedServer, *words: str) -> None:

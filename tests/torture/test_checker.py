@@ -219,7 +219,7 @@ def test_an_innocent_entry_is_no_dead_letter():
 @pytest.mark.parametrize(("committed", "broken"), [((1,), set()), ((1, 1), {"I6"}), ((), {"I6"}), ((1, 2), {"I6"})])
 def test_what_commits_with_an_acknowledgement_is_there_exactly_once(committed, broken):
     """Not twice, not missing, and nothing of an entry that did not succeed."""
-    assert broken == seen(a_history(published=(published(kind="commit"),), committed=committed))
+    assert broken == seen(a_history(published=(published(kind="commit"),), collected={"commits": committed}))
 
 
 def test_a_killer_is_stopped_after_one_death_in_company_and_three_alone():
@@ -317,3 +317,20 @@ def test_a_ledger_that_was_cut_off_by_a_kill_is_read_to_its_last_whole_line():
     )
 
     assert [run(), run(started=2.0, ended=None, end=None)] == runs_in(ledger.encode(), A)
+
+
+@pytest.mark.parametrize(
+    ("started", "disturbances", "broken"),
+    [
+        (0.5, (), set()),
+        (1.3, (), {"I14"}),
+        (1.3, (Disturbance("machine late", 0.2, 0.4),), set()),
+        (1.3, (Disturbance("machine late", 2.0, 2.1),), {"I14"}),
+    ],
+)
+def test_an_entry_that_nothing_has_kept_starts_promptly(started, disturbances, broken):
+    """Where a fault says that there is always room."""
+    history = a_history(runs=(run(started=started, ended=started + 0.1),), disturbances=disturbances)
+
+    assert broken == seen(history, replace(RULES, prompt=0.85))
+    assert set() == seen(history)

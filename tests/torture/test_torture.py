@@ -41,7 +41,7 @@ def test_only_the_invariants_of_a_bug_are_evidence_of_it():
 
 def test_every_fault_has_a_name_of_its_own_that_can_be_typed():
     """`--faults` takes them with commas between."""
-    names = [slug(fault.name) for fault in faults.ALL]
+    names = [slug(fault.name) for fault in faults.everything()]
 
     assert len(names) == len(set(names))
     assert all("," not in name and " " not in name for name in names)
@@ -50,7 +50,7 @@ def test_every_fault_has_a_name_of_its_own_that_can_be_typed():
 def test_the_names_of_the_faults_are_listed(capsys):
     """`--list`."""
     assert 0 == main(["--list"])
-    assert [slug(fault.name) for fault in faults.ALL] == capsys.readouterr().out.split()
+    assert [slug(fault.name) for fault in faults.everything()] == capsys.readouterr().out.split()
 
 
 def test_each_fault_has_its_row_and_all_of_them_one():

@@ -142,7 +142,6 @@ FAULTS = (
     lost_replies("XREADGROUP BLOCK", step=2, seconds=6.0, mix={"ok": 1.0}),
     lost_replies("XACK"),
     lost_replies("settle_ack", mix=FAILING),
-    lost_replies("settle_commit", mix={**PLAIN, "commit": 60.0}),
     lost_replies("settle_retry", mix=FAILING),
     lost_replies("settle_dead_letter", mix=FAILING),
     lost_replies(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from dataclasses import replace
 
@@ -29,9 +28,9 @@ def stop_and_continue(scene: Scene) -> None:
     """SIGSTOP for longer than a lease, as a paused virtual machine or a swapping one does, then SIGCONT."""
     worker = scene.fleet.any_ready(scene.random)
     with scene.hit("stop", workers=[worker], freezes=True, heals=False):
-        worker.signal(signal.SIGSTOP)
+        worker.freeze(True)
         scene.pause(scene.lease * scene.random.uniform(1.3, 2.2))
-        worker.signal(signal.SIGCONT)
+        worker.freeze(False)
 
 
 def take_over(scene: Scene) -> None:
