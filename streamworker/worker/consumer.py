@@ -1,4 +1,4 @@
-"""One consumer group in this process. `_carry` is the whole way of a delivery: run, decide, settle, release the lane."""
+"""One consumer group in this process: its parts, its life and its end."""
 
 from __future__ import annotations
 
@@ -6,24 +6,19 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
-from random import random
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Any
 
-from streamworker.delivery import ACK, SUCCEEDED, Ack, Failed, Interrupted, Interruption, Lease, Outcome, Unroutable
-from streamworker.errors import CommitRefused, ConnectionLost, ServerError
-from streamworker.handlers import Handler
-from streamworker.observe.deliveries import log_verdict, tells_successes
-from streamworker.policies import decide
+from streamworker.delivery import Interruption, Lease
+from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import groups
 from streamworker.streams.keys import name_claim
 from streamworker.streams.wire import Link
-from streamworker.worker.crew import Crew, Rest
-from streamworker.worker.executor import Executor, Run
+from streamworker.worker.crew import Crew
+from streamworker.worker.executor import Executor
 from streamworker.worker.intake import Intake, Plan
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.names import NameClaim
-from streamworker.worker.places import Places
 from streamworker.worker.pools import pools_of
 from streamworker.worker.promoter import Promoter
 from streamworker.worker.reader import Reader
@@ -45,118 +40,29 @@ class Consumer:
         self._plan = plan
         self._link = link
         self._executor = executor
-        self._settled = settled
         self._log = log = log.bind(group=plan.group, consumer=plan.consumer)
         self._loop = asyncio.get_running_loop()
         self._drain_wanted = asyncio.Event()
         self._grace = timedelta(0)
-        self._tells_successes = tells_successes(log)
         self.interrupted: int = 0
         """How many handlers the drain had to interrupt."""
         pools = pools_of(plan.bindings, plan.limits)
         keys = {binding.keys.stream: binding.keys for binding in plan.bindings}
-        self._types_of = {binding.keys.stream: binding.known_types for binding in plan.bindings}
         self._isolation = plan.isolation
         self._claim = self._name_claim() if plan.named else None
         self._leases = LeaseKeeper(
             plan.endpoint, plan.group, plan.lease, self._lease_lost, self._can_renew_again, plan.isolation.changed, log, self._claim
         )
-        self._places = Places(executor, self._place_freed, log)
-        self._crew = Crew(self._carry, self._was_cancelled, self._spawn)
-        self._intake = intake = Intake(plan, link, self._leases, pools, self._crew.start, log)
-        self._suspects = Suspects(plan.isolation, link, executor, intake.join_lane, log)
         self._promoter = Promoter(link, plan.bindings, log)
         self._settlement = Settlement(link, plan.group, keys, self._leases, log, self._promoter.expect)
+        self._carrier = Carrier(plan, executor, self._leases, self._settlement, settled, log)
+        self._crew = Crew(self._carrier.carry, self._carrier.was_cancelled, self._spawn)
+        self._intake = intake = Intake(plan, link, self._leases, pools, self._crew.start, log)
+        self._carrier.connect(Suspects(plan.isolation, link, executor, intake.join_lane, log), self._crew.start, self._place_freed)
         guard = SweepGuard(plan.lease, monotonic())
         self._reader = Reader(plan, link, pools, intake, guard, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
         plan.isolation.join(self)
-
-    def _carry(self, trip: Trip) -> Rest | None:
-        """Run, decide, settle, release the lane, as far as nothing has to be waited for; gives the rest, where something has."""
-        trip.began = perf_counter()
-        try:
-            if trip.lane is None or trip.handler is None or trip.foregone is not None:
-                return self._guarded(trip, self._beside_the_lanes(trip))
-            delivery, handler = trip.delivery, trip.handler
-            if not self._leases.is_good(delivery.lease):
-                return self._guarded(trip, self._settle_and_leave(trip, Interrupted(Interruption.LEASE_LOST)))
-            outcome = self._executor.begin(delivery, handler)
-            if isinstance(outcome, Run):
-                return self._guarded(trip, self._wait_and_settle(trip, outcome))
-            if outcome is not SUCCEEDED or self._settlement.is_behind or self._executor.overstays(delivery):
-                return self._guarded(trip, self._settle_and_leave(trip, outcome))
-            # By far the most frequent end: nothing is left to do that could fail or has to be waited for.
-            self._settlement.gather(delivery.lease)
-            if self._tells_successes:
-                log_verdict(self._log, delivery, handler, ACK, perf_counter() - trip.began)
-            self._places.free(trip)
-            self._settled()
-        except Exception as error:  # noqa: BLE001  # the last line of defence, as in `_guarded`
-            self._broke_off(trip, error)
-        return None
-
-    async def _guarded(self, trip: Trip, rest: Rest) -> None:
-        """One delivery that cannot be carried through, whatever the reason, must not take the others with it."""
-        try:
-            await rest
-        except Exception as error:  # noqa: BLE001  # the last line of defence; what it was is in the log
-            self._broke_off(trip, error)
-
-    async def _beside_the_lanes(self, trip: Trip) -> None:
-        await self._settle_and_leave(trip, await self._outcome(trip))
-
-    async def _wait_and_settle(self, trip: Trip, run: Run) -> None:
-        await self._settle_and_leave(trip, await self._executor.finish(run))
-
-    async def _settle_and_leave(self, trip: Trip, outcome: Outcome) -> None:
-        try:
-            await self._decide_and_settle(trip, outcome)
-        except CommitRefused as refused:
-            await self._decide_and_settle(trip, Failed(refused))
-        await self._places.leave(trip)
-        if trip.reaches_a_handler:
-            self._settled()
-
-    async def _outcome(self, trip: Trip) -> Outcome:
-        """What happens to a delivery that has no place in a lane."""
-        delivery, handler = trip.delivery, trip.handler
-        if trip.foregone is not None:
-            return trip.foregone
-        if handler is None:
-            return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])
-        if not self._leases.is_good(delivery.lease):
-            return Interrupted(Interruption.LEASE_LOST)
-        return await self._suspects.run(trip, handler)
-
-    async def _decide_and_settle(self, trip: Trip, outcome: Outcome) -> None:
-        delivery, handler = trip.delivery, trip.handler
-        retry, dead_letter = self._policies(handler)
-        verdict = decide(outcome, delivery, retry, random())  # noqa: S311  # jitter
-        seconds = perf_counter() - trip.began
-        if not isinstance(verdict, Ack):
-            log_verdict(self._log, delivery, handler, verdict, seconds)
-        await self._settlement.settle(delivery, handler, dead_letter, verdict)
-        if isinstance(verdict, Ack):  # only now, for what it publishes may be refused
-            log_verdict(self._log, delivery, handler, verdict, seconds)
-
-    def _broke_off(self, trip: Trip, error: Exception) -> None:
-        self._log.error("delivery.unsettled", stream=trip.delivery.stream, entry_id=trip.delivery.id, exc_info=error)
-        self._fail(trip, error)
-
-    def _was_cancelled(self, trip: Trip) -> None:
-        self._log.error("delivery.cancelled", stream=trip.delivery.stream, entry_id=trip.delivery.id)
-        self._fail(trip, asyncio.CancelledError("the handler has cancelled its own task"))
-
-    def _fail(self, trip: Trip, error: BaseException) -> None:
-        """A trip has broken off: settle its delivery as failed, once, so that it cannot go round for ever."""
-        if trip.foregone is None and not self._drain_wanted.is_set():
-            trip.foregone = Failed(error)
-            self._crew.start(trip)
-            return
-        # Nobody settles the entry now, so nobody here may keep its lease or its place.
-        self._leases.drop(trip.delivery.lease)
-        self._places.free(trip)
 
     def _place_freed(self, trip: Trip) -> None:
         pool_with_room = self._intake.leave(trip)
@@ -164,10 +70,6 @@ class Consumer:
             self._reader.room_opened(pool_with_room)
         if trip.delivery.lease.lost:
             self._reader.doubt()  # where nobody took it over, it is still pending under our name
-
-    def _policies(self, handler: Handler | None) -> tuple[Any, Any]:
-        source = self._plan if handler is None else handler
-        return source.retry, source.dead_letter
 
     # ---- life and end -------------------------------------------------------------------------------------------------------
 
@@ -257,6 +159,7 @@ class Consumer:
             source.stop()
         self._isolation.close()
         self._intake.close()
+        self._carrier.close()
         self._executor.wait_for_no_thread()
         await self._trips_end(self._grace)
         self._interrupt_all()

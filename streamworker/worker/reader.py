@@ -20,10 +20,12 @@ from streamworker.streams.faults import Remedy, concerns_all, remedy_for, senten
 from streamworker.streams.reading import Fresh, Room
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
-from streamworker.worker.bindings import Binding, size_of
+from streamworker.worker.bindings import size_of
 from streamworker.worker.intake import Intake, Plan
+from streamworker.worker.parking import Parked
 from streamworker.worker.pools import Pool
 from streamworker.worker.sweep_guard import SweepGuard
+from streamworker.worker.upkeep import Upkeep
 from streamworker.worker.waiting import happens_within
 
 BLOCK_MS = 2_000
@@ -32,9 +34,6 @@ FIRST_STEP, LONGEST_STEP = 8, 128
 
 READS_ON_SECONDS = 1.0
 """How long reads follow one another before streams in trouble are looked after."""
-
-UNBLOCK_AGAIN_SECONDS = (0.001, 0.05)
-"""An UNBLOCK that overtakes the read it is meant for does nothing, so it is said again, after growing pauses, until the read has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +63,13 @@ class Reader:
     ) -> None:
         self._link = Link(plan.endpoint, commands.recovery)
         self._commands = commands
-        self._client_id = 0
+        self._parked = Parked(commands)
         self._group = plan.group
         self._consumer = plan.consumer
         self._pools = pools
         self._intake = intake
         self._guard = guard
+        self._upkeep = Upkeep(self._link, pools, intake, self._can_be_read)
         self._ready = ready
         self._trouble = Trouble(log, "reading")
         self._budget = plan.budget
@@ -80,13 +80,12 @@ class Reader:
         self._turns = 0
         self._step = FIRST_STEP
         self._read_each = True
+        self._refused: ServerError | None = None
         self._pool_of = {key: pool for pool in pools for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
         self._stopping = False
         self._paused = False
         self._reads = False
         self._awake = asyncio.Event()
-        self._parked_on: frozenset[Pool] | None = None
-        self._nudged = asyncio.Event()
         self.established: asyncio.Event = asyncio.Event()
         """Set once every group is there, or is known to be in trouble: the worker reads from now on."""
 
@@ -115,19 +114,7 @@ class Reader:
 
     async def nudge(self) -> None:
         """End a parked read whenever somebody asks for it, until cancelled."""
-        while True:
-            await self._nudged.wait()
-            self._nudged.clear()
-            pause, longest = UNBLOCK_AGAIN_SECONDS
-            parked_on = self._parked_on
-            # That very read, and not the ones that follow it, which nobody has asked to end.
-            while parked_on is not None and self._parked_on is parked_on:
-                try:
-                    await reading.unblock(self._commands, self._client_id)
-                except (ConnectionLost, ServerError):
-                    break  # refused, or no connection: the read ends after its BLOCK by itself
-                await asyncio.sleep(pause)
-                pause = min(longest, 2 * pause)
+        await self._parked.run()
 
     def stop(self) -> None:
         """Read nothing new; `run` returns when the read in flight has been taken in."""
@@ -151,8 +138,7 @@ class Reader:
 
     def step_aside(self) -> None:
         """End the read in hand: somebody is to be alone in this process."""
-        if self._parked_on is not None:
-            self._nudged.set()
+        self._parked.nudge()
 
     def go_on(self) -> None:
         """Read again."""
@@ -161,33 +147,34 @@ class Reader:
     def room_opened(self, pool: Pool) -> None:
         """There is room in `pool` again; a read that is parked without its streams must not go on blocking."""
         self._awake.set()
-        if self._parked_on is not None and pool not in self._parked_on:
-            self._nudged.set()
+        if not self._parked.covers(pool):
+            self._parked.nudge()
 
     def doubt(self) -> None:
         """Entries may have been given to us whose reply was lost: compare before the next read."""
         self._in_doubt = True
         self._wake()
 
+    def _can_be_read(self) -> None:
+        self._in_doubt = True
+        self._ready()
+
     def _wake(self) -> None:
         self._awake.set()
-        if self._parked_on is not None:
-            self._nudged.set()
+        self._parked.nudge()
 
     async def _establish(self) -> None:
         """After a start and after each error: groups first, then what was delivered to us without our knowledge."""
         await self._link.connect()
-        self._client_id = await reading.client_id(self._link)
-        for pool in self._pools:
-            for binding in pool.bindings:
-                await self._establish_one(binding)
+        self._parked.client_id = await reading.client_id(self._link)
+        await self._upkeep.establish_all()
         # What has silently cut our connection may have cut the other one, whose calls would wait for long answers.
         await inspecting.greet(self._commands, within=reading.READ_MARGIN_SECONDS)
         await self._settle_doubt()
         self.established.set()
 
     async def _turn(self) -> None:
-        await self._look_after_troubled()
+        await self._upkeep.look_after_troubled()
         await self._settle_doubt()
         now = monotonic()
         for pool in self._pools:
@@ -218,12 +205,6 @@ class Reader:
         return self._in_doubt and self._intake.can_keep and not self._paused and self._budget.left > 0
 
     @property
-    def _someone_is_troubled(self) -> bool:
-        """Whether a stream has become unreadable, or may be readable again."""
-        now = monotonic()
-        return any(not binding.ready and now >= binding.next_try_at for pool in self._pools for binding in pool.bindings)
-
-    @property
     def _may_read(self) -> bool:
         return not self._paused and not self._isolation.wanted and self._budget.left > 0
 
@@ -237,7 +218,7 @@ class Reader:
         except ServerError as error:
             if concerns_all(error):
                 raise
-            self._read_each = True  # which of the streams it is about shows when each is read for itself
+            self._read_each, self._refused = True, error  # which of the streams it is about shows when each is read for itself
 
     def _count_for_each(self, rooms: Sequence[tuple[Pool, int]], most_bytes: int) -> int:
         """How many entries of each stream one command may ask for, so that there is room for all together; 0 where there is no such
@@ -259,7 +240,7 @@ class Reader:
             try:
                 fresh = await read.reply
             finally:
-                self._parked_on = None
+                self._parked.ended()
             if fresh and monotonic() < until and not self._stopping and not self._must_reconcile:
                 following = self._send_next(read, fresh)
                 # One turn of the loop to pack the command, one to write it: then the server works while we do.
@@ -272,7 +253,7 @@ class Reader:
 
     def _send_next(self, read: _Read, fresh: Sequence[Fresh]) -> _Read | None:
         """Ask for more entries than those that have just come, where there is room for both."""
-        if not self._may_read or self._someone_is_troubled:
+        if not self._may_read or self._upkeep.is_called_for:
             return None
         self._step = min(LONGEST_STEP, 2 * self._step)
         self._budget.expect(max(size_of(fields) for of_key in fresh for _, fields in of_key.entries[-1:]))
@@ -299,7 +280,10 @@ class Reader:
         )
         await self._intake.accept_fresh(fresh, sent_at)
         if refused:
-            self._note_refused(refused)
+            self._refused = None
+            self._upkeep.note_refused(refused)
+        elif self._refused is not None and not fresh:
+            raise self._refused  # it is about the command, not about a stream
         elif not fresh and not self._stopping and not self._must_reconcile and pools == self._pools_with_room():
             # Nothing is there: wait for the first entry. Room and doubts that came up while we read belong to the next turn, for a
             # parked read would not see them. It is answered with what the first stream gets, so one of each is little enough.
@@ -308,41 +292,9 @@ class Reader:
     def _send(self, pools: Sequence[Pool], count: int) -> _Read:
         """Ask for entries of all these streams; where there are none, wait for the first one."""
         keys = [key for pool in pools for key in pool.ready_keys(self._turns)]
-        self._parked_on = frozenset(pools)
+        self._parked.on(pools)
         reply = reading.read(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS)
         return _Read(pools, asyncio.ensure_future(reply), monotonic())
-
-    def _note_refused(self, refused: dict[str, ServerError]) -> None:
-        """One stream's trouble must not stop the others: its group is made again, or it is left alone for a while.
-
-        Raises the error that concerns them all.
-        """
-        for error in refused.values():
-            if concerns_all(error):
-                raise error
-        for pool in self._pools:
-            for binding in pool.bindings:
-                for key in (binding.keys.retry, binding.keys.stream):
-                    if key in refused:
-                        self._note(binding, refused[key])
-
-    def _note(self, binding: Binding, error: ServerError) -> None:
-        if remedy_for(error) is Remedy.MAKE_GROUP:
-            binding.is_missing()
-        else:
-            binding.is_out_of_order(error)
-
-    async def _look_after_troubled(self) -> None:
-        now = monotonic()
-        for pool in self._pools:
-            for binding in pool.bindings:
-                if not binding.ready and now >= binding.next_try_at:
-                    await self._establish_one(binding)
-
-    async def _establish_one(self, binding: Binding) -> None:
-        if await binding.establish(self._link, self._intake.held_of(binding)):
-            self._in_doubt = True
-            self._ready()
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for something to happen, at most `seconds`."""

@@ -19,7 +19,8 @@ PACKAGE = "streamworker"
 ROOT = Path(streamworker.__file__).parent
 
 FLOORS: list[set[str]] = [
-    {"errors", "delivery", "version"},
+    {"errors", "entries", "version"},
+    {"delivery"},
     {"addresses"},
     {"policies", "codecs", "settings", "streams", "embedded"},
     {"handlers", "publisher", "admin"},
@@ -36,7 +37,7 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes", "worker.pools", "worker.exits",
+    "delivery", "entries", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes", "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
 )  # fmt: skip
 IMPURE_MODULES = {

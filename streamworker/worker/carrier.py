@@ -1,0 +1,141 @@
+"""The way of a delivery: run, decide, settle, release the lane. What happened, what should be done and doing it are three things."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import random
+from time import perf_counter
+from typing import Any
+
+from streamworker.delivery import ACK, SUCCEEDED, Ack, Failed, Interrupted, Interruption, Outcome, Unroutable
+from streamworker.errors import CommitRefused
+from streamworker.handlers import Handler
+from streamworker.observe.deliveries import log_verdict, tells_successes
+from streamworker.policies import decide
+from streamworker.worker.crew import Rest
+from streamworker.worker.executor import Executor, Run
+from streamworker.worker.intake import Plan
+from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.places import Places
+from streamworker.worker.settlement import Settlement
+from streamworker.worker.suspects import Suspects
+from streamworker.worker.trips import Start, Trip
+
+
+class Carrier:
+    """Carries the trips of one consumer. `settled` is called after each delivery that a handler has seen."""
+
+    def __init__(
+        self, plan: Plan, executor: Executor, leases: LeaseKeeper, settlement: Settlement, settled: Callable[[], None], log: Any
+    ) -> None:
+        self._plan = plan
+        self._executor = executor
+        self._leases = leases
+        self._settlement = settlement
+        self._settled = settled
+        self._log = log
+        self._types_of = {binding.keys.stream: binding.known_types for binding in plan.bindings}
+        self._tells_successes = tells_successes(log)
+        self._closed = False
+
+    def connect(self, suspects: Suspects, start: Start, freed: Callable[[Trip], None]) -> None:
+        """Name those who need the carrier themselves: who runs suspects, who begins a trip anew, and who is told that a place is free."""
+        self._suspects = suspects
+        self._start = start
+        self._places = Places(self._executor, freed, self._log)
+
+    def carry(self, trip: Trip) -> Rest | None:
+        """Run, decide, settle, release the lane, as far as nothing has to be waited for; gives the rest, where something has."""
+        trip.began = perf_counter()
+        try:
+            if trip.lane is None or trip.handler is None or trip.foregone is not None:
+                return self._guarded(trip, self._beside_the_lanes(trip))
+            delivery, handler = trip.delivery, trip.handler
+            if not self._leases.is_good(delivery.lease):
+                return self._guarded(trip, self._settle_and_leave(trip, Interrupted(Interruption.LEASE_LOST)))
+            outcome = self._executor.begin(delivery, handler)
+            if isinstance(outcome, Run):
+                return self._guarded(trip, self._wait_and_settle(trip, outcome))
+            if outcome is not SUCCEEDED or self._settlement.is_behind or self._executor.overstays(delivery):
+                return self._guarded(trip, self._settle_and_leave(trip, outcome))
+            # By far the most frequent end: nothing is left to do that could fail or has to be waited for.
+            self._settlement.gather(delivery.lease)
+            if self._tells_successes:
+                log_verdict(self._log, delivery, handler, ACK, perf_counter() - trip.began)
+            self._places.free(trip)
+            self._settled()
+        except Exception as error:  # noqa: BLE001  # the last line of defence, as in `_guarded`
+            self._broke_off(trip, error)
+        return None
+
+    def was_cancelled(self, trip: Trip) -> None:
+        """The task of a trip was cancelled under it."""
+        self._log.error("delivery.cancelled", stream=trip.delivery.stream, entry_id=trip.delivery.id)
+        self._fail(trip, asyncio.CancelledError("the handler has cancelled its own task"))
+
+    def close(self) -> None:
+        """The drain has begun: what breaks off now is left pending."""
+        self._closed = True
+
+    async def _guarded(self, trip: Trip, rest: Rest) -> None:
+        """One delivery that cannot be carried through, whatever the reason, must not take the others with it."""
+        try:
+            await rest
+        except Exception as error:  # noqa: BLE001  # the last line of defence; what it was is in the log
+            self._broke_off(trip, error)
+
+    async def _beside_the_lanes(self, trip: Trip) -> None:
+        await self._settle_and_leave(trip, await self._outcome(trip))
+
+    async def _wait_and_settle(self, trip: Trip, run: Run) -> None:
+        await self._settle_and_leave(trip, await self._executor.finish(run))
+
+    async def _settle_and_leave(self, trip: Trip, outcome: Outcome) -> None:
+        try:
+            await self._decide_and_settle(trip, outcome)
+        except CommitRefused as refused:
+            await self._decide_and_settle(trip, Failed(refused))
+        await self._places.leave(trip)
+        if trip.reaches_a_handler:
+            self._settled()
+
+    async def _outcome(self, trip: Trip) -> Outcome:
+        """What happens to a delivery that has no place in a lane."""
+        delivery, handler = trip.delivery, trip.handler
+        if trip.foregone is not None:
+            return trip.foregone
+        if handler is None:
+            return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])
+        if not self._leases.is_good(delivery.lease):
+            return Interrupted(Interruption.LEASE_LOST)
+        return await self._suspects.run(trip, handler)
+
+    async def _decide_and_settle(self, trip: Trip, outcome: Outcome) -> None:
+        delivery, handler = trip.delivery, trip.handler
+        retry, dead_letter = self._policies(handler)
+        verdict = decide(outcome, delivery, retry, random())  # noqa: S311  # jitter
+        seconds = perf_counter() - trip.began
+        if not isinstance(verdict, Ack):
+            log_verdict(self._log, delivery, handler, verdict, seconds)
+        await self._settlement.settle(delivery, handler, dead_letter, verdict)
+        if isinstance(verdict, Ack):  # only now, for what it publishes may be refused
+            log_verdict(self._log, delivery, handler, verdict, seconds)
+
+    def _broke_off(self, trip: Trip, error: Exception) -> None:
+        self._log.error("delivery.unsettled", stream=trip.delivery.stream, entry_id=trip.delivery.id, exc_info=error)
+        self._fail(trip, error)
+
+    def _fail(self, trip: Trip, error: BaseException) -> None:
+        """A trip has broken off: settle its delivery as failed, once, so that it cannot go round for ever."""
+        if trip.foregone is None and not self._closed:
+            trip.foregone = Failed(error)
+            self._start(trip)
+            return
+        # Nobody settles the entry now, so nobody here may keep its lease or its place.
+        self._leases.drop(trip.delivery.lease)
+        self._places.free(trip)
+
+    def _policies(self, handler: Handler | None) -> tuple[Any, Any]:
+        source = self._plan if handler is None else handler
+        return source.retry, source.dead_letter
