@@ -122,7 +122,7 @@ def _group_rights(role: Role, keys: GroupKeys) -> dict[str, str]:
     match role:
         case Role.WORKER:
             return dict.fromkeys(
-                (keys.stream, keys.due, keys.parked, keys.retry, keys.dead_letters, keys.sweep, keys.settled), "RW"
+                (keys.stream, keys.due, keys.parked, keys.retry, keys.dead_letters, keys.sweep, keys.settled, keys.known), "RW"
             )
         case Role.ADMIN:
             return dict.fromkeys((keys.stream, keys.due), "R") | dict.fromkeys((keys.retry, keys.dead_letters), "RW")

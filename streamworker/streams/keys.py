@@ -23,6 +23,7 @@ class GroupKeys:
     dead_letters: str
     sweep: str
     settled: str
+    known: str
 
 
 def keys_of(stream: str, group: str) -> GroupKeys:
@@ -36,6 +37,7 @@ def keys_of(stream: str, group: str) -> GroupKeys:
         dead_letters=f"{tagged}:dlq:{group}",
         sweep=f"{tagged}:sw:sweep:{group}",
         settled=f"{tagged}:sw:settled:{group}",
+        known=f"{tagged}:sw:known:{group}",
     )
 
 

@@ -187,7 +187,9 @@ class LeaseKeeper:
             # One whose turn we have changed ourselves meanwhile is ours; its next renewal says so.
             if lease.entry_id in lost and lease.turn == turn and not lease.recounting
         ]
-        self._lose(taken_over, "the server says so: they are with another consumer now, or were settled already")
+        self._lose(
+            taken_over, "the server says so: they are with another consumer, were settled already, or their group has vanished"
+        )
         return True
 
     def _give_up_lapsed(self) -> None:

@@ -16,7 +16,8 @@ class Status:
     `started` is set once the groups were looked at for the first time, and stays. `connected` is whether the server answered when it was
     last asked. `reading` is whether it reads now: connected, with at least one of its streams readable, neither paused nor draining, and
     not kept for long by an entry that has to run alone, which is `solitary`. `gave_up` is set when it drains because going on would do
-    harm: that is a failure. `troubled` are the streams that cannot be read at the moment.
+    harm: that is a failure. `troubled` are the streams that cannot be read at the moment. `waits_for` is what keeps it
+    from starting, as far as it can tell.
     """
 
     started: bool
@@ -31,6 +32,7 @@ class Status:
     memory_bytes: int
     troubled: tuple[str, ...] = ()
     solitary: bool = False
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
