@@ -14,6 +14,7 @@ from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import groups
 from streamworker.streams.keys import name_claim
 from streamworker.streams.wire import Link
+from streamworker.worker.carrier import Carrier
 from streamworker.worker.crew import Crew
 from streamworker.worker.executor import Executor
 from streamworker.worker.intake import Intake, Plan

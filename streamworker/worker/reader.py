@@ -19,8 +19,8 @@ from streamworker.streams import inspecting, reading
 from streamworker.streams.faults import Remedy, concerns_all, remedy_for, sentence
 from streamworker.streams.reading import Fresh, Room
 from streamworker.streams.wire import Link
+from streamworker.worker.appetite import Appetite
 from streamworker.worker.backoff import Pauses
-from streamworker.worker.bindings import size_of
 from streamworker.worker.intake import Intake, Plan
 from streamworker.worker.parking import Parked
 from streamworker.worker.pools import Pool
@@ -29,9 +29,6 @@ from streamworker.worker.upkeep import Upkeep
 from streamworker.worker.waiting import happens_within
 
 BLOCK_MS = 2_000
-FIRST_STEP, LONGEST_STEP = 8, 128
-"""How many entries of a stream a command asks for at first, and at most: their size is not known before."""
-
 READS_ON_SECONDS = 1.0
 """How long reads follow one another before streams in trouble are looked after."""
 
@@ -78,7 +75,7 @@ class Reader:
         self._give_up = plan.give_up
         self._in_doubt = False
         self._turns = 0
-        self._step = FIRST_STEP
+        self._appetite = Appetite(plan.budget)
         self._read_each = True
         self._refused: ServerError | None = None
         self._pool_of = {key: pool for pool in pools for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
@@ -209,8 +206,8 @@ class Reader:
         return not self._paused and not self._isolation.wanted and self._budget.left > 0
 
     async def _read(self, pools: Sequence[Pool]) -> None:
-        count = self._count_for_each([(pool, pool.room) for pool in pools], self._budget.left)
-        if count == 0:
+        count = self._appetite.count([(pool, pool.room) for pool in pools])
+        if count == 0 or self._read_each:
             await self._fill(pools)
             return
         try:
@@ -219,17 +216,6 @@ class Reader:
             if concerns_all(error):
                 raise
             self._read_each, self._refused = True, error  # which of the streams it is about shows when each is read for itself
-
-    def _count_for_each(self, rooms: Sequence[tuple[Pool, int]], most_bytes: int) -> int:
-        """How many entries of each stream one command may ask for, so that there is room for all together; 0 where there is no such
-        number: more streams than places, pools that differ much, or a stream that cannot be read.
-        """
-        counts = [room // pool.width for pool, room in rooms]
-        fewest = min(counts)
-        if self._read_each or 4 * fewest < max(counts):
-            return 0
-        # How large entries are shows only when they are here: a few at first, more as long as there is memory for all.
-        return min(fewest, self._step, max(1, most_bytes // self._budget.expected))
 
     async def _follow(self, read: _Read) -> None:
         """Take in what a read gives, and read on as long as something comes: the next one is on its way while this one's are run."""
@@ -255,8 +241,7 @@ class Reader:
         """Ask for more entries than those that have just come, where there is room for both."""
         if not self._may_read or self._upkeep.is_called_for:
             return None
-        self._step = min(LONGEST_STEP, 2 * self._step)
-        self._budget.expect(max(size_of(fields) for of_key in fresh for _, fields in of_key.entries[-1:]))
+        self._appetite.saw(fresh)
         coming = Counter[Pool]()
         for key, entries in fresh:
             coming[self._pool_of[key]] += len(entries)
@@ -266,8 +251,7 @@ class Reader:
             pool.look(now)
             if (room := pool.lanes.room - coming[pool]) >= pool.width:
                 rooms.append((pool, room))
-        most_bytes = self._budget.left - coming.total() * self._budget.expected
-        count = self._count_for_each(rooms, most_bytes) if most_bytes > 0 and len(rooms) == len(read.pools) else 0
+        count = self._appetite.count(rooms, coming.total()) if len(rooms) == len(read.pools) else 0
         return self._send(read.pools, count) if count > 0 else None
 
     async def _fill(self, pools: Sequence[Pool]) -> None:

@@ -37,7 +37,8 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "entries", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes", "worker.pace", "worker.pools", "worker.exits",
+    "delivery", "entries", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes",
+    "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
 )  # fmt: skip
 IMPURE_MODULES = {
