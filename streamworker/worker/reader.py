@@ -61,8 +61,7 @@ class Reader:
         self._link = Link(plan.endpoint, commands.recovery)
         self._commands = commands
         self._parked = Parked(commands)
-        self._group = plan.group
-        self._consumer = plan.consumer
+        self._group, self._consumer = plan.group, plan.consumer
         self._pools = pools
         self._intake = intake
         self._guard = guard
@@ -70,7 +69,7 @@ class Reader:
         self._ready = ready
         self._trouble = Trouble(log, "reading")
         self._budget = plan.budget
-        self._budget.listen(self._wake)
+        plan.budget.listen(self._wake)
         self._isolation = plan.isolation
         self._give_up = plan.give_up
         self._in_doubt = False
