@@ -32,6 +32,7 @@ from streamworker.worker.isolation import Isolation
 from streamworker.worker.limits import check_memory, watch_memory, watch_time
 from streamworker.worker.memory import resident_bytes
 from streamworker.worker.names import unique_name
+from streamworker.worker.scheduler import Scheduler
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
 
@@ -182,6 +183,8 @@ class WorkerProcess:
             watchers = [tasks.create_task(watch) for watch in (self._announce(), self._watch_connection(link), *limits)]
             if self._settings.burst:
                 watchers.append(tasks.create_task(self._watch_for_the_end(link, [b for of in bindings.values() for b in of])))
+            scheduler = Scheduler(link, [binding.keys.stream for of in bindings.values() for binding in of], self._log)
+            watchers.append(tasks.create_task(scheduler.run()))
             await self._stop_wanted.wait()
             for watcher in watchers:
                 watcher.cancel()

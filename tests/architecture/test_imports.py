@@ -20,9 +20,10 @@ ROOT = Path(streamworker.__file__).parent
 
 FLOORS: list[set[str]] = [
     {"errors", "delivery", "version"},
-    {"addresses"},
+    {"addresses", "posting"},
     {"policies", "codecs", "settings", "streams", "embedded"},
-    {"handlers", "publisher", "admin"},
+    {"handlers", "outgoing", "admin"},
+    {"publisher", "sync_publisher"},
     {"registration"},
     {"app", "observe"},
     {"worker", PACKAGE},
@@ -36,7 +37,7 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes", "worker.pools", "worker.exits",
+    "delivery", "errors", "addresses", "posting", "policies", "codecs", "streams.keys", "worker.lanes", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
 )  # fmt: skip
 IMPURE_MODULES = {
