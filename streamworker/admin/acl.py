@@ -43,9 +43,9 @@ _LOOK = (
 
 COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
-        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hrandfield", "hscan", "hset", "pttl", "set",
-        "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xinfo|consumers", "xinfo|groups",
-        "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore", "zrem",
+        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hrandfield", "hscan", "hset", "pttl",
+        "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xinfo|consumers",
+        "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore", "zrem",
     ),
     Role.PUBLISHER: (
         *_LOGIN, *_SCRIPTS, "del", "get", "hdel", "hget", "hset", "set", "time", "type", "wait", "xadd", "zadd", "zrem",
