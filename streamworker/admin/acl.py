@@ -49,7 +49,7 @@ COMMANDS: Mapping[Role, tuple[str, ...]] = {
         "zrem", "zremrangebyrank", "zscore",
     ),
     Role.PUBLISHER: (
-        *_LOGIN, *_SCRIPTS, "del", "get", "hdel", "hget", "hset", "set", "time", "type", "wait", "xadd", "zadd", "zrem",
+        *_LOGIN, *_SCRIPTS, "get", "hdel", "hget", "hset", "pexpire", "set", "time", "type", "wait", "xadd", "zadd", "zrem",
     ),
     Role.DASHBOARD: (*_LOGIN, *_LOOK),
     Role.ADMIN: (*_LOGIN, *_SCRIPTS, *_LOOK, "xadd", "xdel"),

@@ -5,6 +5,6 @@ redis.call('ZREM', KEYS[1], ARGV[1])
 if not entry then return 0 end
 local fine, head = pcall(cjson.decode, string.match(entry, '^[^\n]*'))
 if fine and type(head) == 'table' and type(head['once']) == 'string' and redis.call('GET', head['once']) == ARGV[1] then
-  redis.call('DEL', head['once'])
+  redis.call('PEXPIRE', head['once'], 0) -- gone, without the right to delete any key
 end
 return redis.call('HDEL', KEYS[2], ARGV[1])

@@ -19,7 +19,7 @@ for position = 5, #ARGV do command[#command + 1] = ARGV[position] end
 redis.call('SET', KEYS[1], '', 'PX', ARGV[2])
 local id = redis.pcall(unpack(command))
 if not id or id['err'] then
-  redis.call('DEL', KEYS[1])
+  redis.call('PEXPIRE', KEYS[1], 0) -- gone, without the right to delete any key
   return id
 end
 redis.call('SET', KEYS[1], id, 'PX', ARGV[2])
