@@ -67,6 +67,6 @@ def encode_many(
     listed, ids = list(bodies), list(dedupe_ids)
     if len(listed) != len(ids):
         raise EncodeError(f"there are {len(listed):,} bodies and {len(ids):,} dedupe_ids: give one for each")
-    posts = Posts(**ways | {"dedupe_id": ids[0]}) if ids else Posts()
+    posts = Posts(**{**ways, "dedupe_id": ids[0]}) if ids else Posts()
     for body, dedupe_id in zip(listed, ids, strict=True):
         yield posts.of(encode_outgoing(codec, stream, body, **entry), dedupe_id)

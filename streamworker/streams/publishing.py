@@ -156,11 +156,11 @@ def explained(error: StreamWorkerError, stream: str) -> StreamWorkerError:
     repair = _REPAIRS.get(error.code)
     if repair is None:
         return ServerError(error.code, sentence(error))
-    return ServerError(error.code, f"nothing was written to {stream!r}: {repair} ({error})")
+    return ServerError(error.code, f"nothing was written: {repair.format(stream=stream)} ({error})")
 
 
 _REPAIRS = {
-    "WRONGTYPE": "a key of that name, or one of ours beside it, holds no stream; rename or delete that key, or publish elsewhere",
+    "WRONGTYPE": "{stream!r} is not a stream, or a key beside it not ours: rename or delete that key, or publish elsewhere",
     "OOM": "the server is full; raise maxmemory or free memory, and publish again",
     "NOPERM": "the user lacks a right; `streamworker acl --role publisher` prints all it needs",
     "READONLY": "this server is a replica; publish to the primary",

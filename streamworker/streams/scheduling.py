@@ -26,7 +26,7 @@ async def publish_due(link: Link, streams: Sequence[str], *, limit: int) -> tupl
     keys = [key for stream in streams for key in (*schedule_keys(stream), stream)]
     wait, *told = await script("publish_due").run(link, keys, [limit])
     happened = [
-        Added(streams[number - 1], added, damaged, answered(text.decode(errors="backslashreplace")) if text else None)
+        Added(streams[int(number) - 1], added, damaged, answered(text.decode(errors="backslashreplace")) if text else None)
         for number, added, damaged, text in told
     ]
     return (None if wait < 0 else int(wait)), happened

@@ -32,7 +32,7 @@ from streamworker.worker.isolation import Isolation
 from streamworker.worker.limits import check_memory, watch_memory, watch_time
 from streamworker.worker.memory import resident_bytes
 from streamworker.worker.names import NameClaim, claim_all, unique_name
-from streamworker.worker.scheduler import Scheduler
+from streamworker.worker.scheduler import scheduled
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
 
@@ -185,12 +185,12 @@ class WorkerProcess:
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
-            limits = [watch(self._settings, self.drain) for watch in (watch_time, watch_memory)]
-            watchers = [tasks.create_task(watch) for watch in (self._announce(), self._watch_connection(link), *limits)]
+            watchers = [tasks.create_task(watch(self._settings, self.drain)) for watch in (watch_time, watch_memory)]
+            watchers += map(
+                tasks.create_task, (self._announce(), self._watch_connection(link), scheduled(link, bindings.values(), self._log))
+            )
             if self._settings.burst:
                 watchers.append(tasks.create_task(self._watch_for_the_end(link, [b for of in bindings.values() for b in of])))
-            scheduler = Scheduler(link, [binding.keys.stream for of in bindings.values() for binding in of], self._log)
-            watchers.append(tasks.create_task(scheduler.run()))
             await self._stop_wanted.wait()
             for watcher in watchers:
                 watcher.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from streamworker.observe.troubles import Trouble
 from streamworker.streams.faults import sentence
 from streamworker.streams.scheduling import Added, publish_due
 from streamworker.streams.wire import Link
+from streamworker.worker.bindings import Binding
 
 PAGE = 100
 STREAMS = 50
@@ -21,12 +22,17 @@ LOOK_AGAIN = timedelta(seconds=1)
 """At the latest then: somebody may have scheduled something since."""
 
 
+async def scheduled(link: Link, bindings: Iterable[Sequence[Binding]], log: Any) -> None:
+    """Add what is due on these streams until cancelled."""
+    await Scheduler(link, bindings, log).run()
+
+
 class Scheduler:
     """What is due on the streams of one process."""
 
-    def __init__(self, link: Link, streams: Sequence[str], log: Any) -> None:
+    def __init__(self, link: Link, bindings: Iterable[Sequence[Binding]], log: Any) -> None:
         self._link = link
-        self._streams = sorted(set(streams))
+        self._streams = sorted({binding.keys.stream for of_group in bindings for binding in of_group})
         self._log = log
         self._troubles: dict[str, Trouble] = {}
 
