@@ -29,10 +29,10 @@ from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
 from streamworker.worker.intake import Plan
 from streamworker.worker.isolation import Isolation
-from streamworker.worker.limits import check_memory, watch_memory, watch_time
+from streamworker.worker.limits import check_memory, watch_limits
 from streamworker.worker.memory import resident_bytes
 from streamworker.worker.names import NameClaim, claim_all, unique_name
-from streamworker.worker.scheduler import scheduled
+from streamworker.worker.scheduler import Scheduler
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
 
@@ -185,10 +185,8 @@ class WorkerProcess:
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
-            watchers = [tasks.create_task(watch(self._settings, self.drain)) for watch in (watch_time, watch_memory)]
-            watchers += map(
-                tasks.create_task, (self._announce(), self._watch_connection(link), scheduled(link, bindings.values(), self._log))
-            )
+            parts = (self._announce(), self._watch_connection(link), Scheduler(link, bindings.values(), self._log).run())
+            watchers = [tasks.create_task(part) for part in (*parts, *watch_limits(self._settings, self.drain))]
             if self._settings.burst:
                 watchers.append(tasks.create_task(self._watch_for_the_end(link, [b for of in bindings.values() for b in of])))
             await self._stop_wanted.wait()

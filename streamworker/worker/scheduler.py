@@ -22,11 +22,6 @@ LOOK_AGAIN = timedelta(seconds=1)
 """At the latest then: somebody may have scheduled something since."""
 
 
-async def scheduled(link: Link, bindings: Iterable[Sequence[Binding]], log: Any) -> None:
-    """Add what is due on these streams until cancelled."""
-    await Scheduler(link, bindings, log).run()
-
-
 class Scheduler:
     """What is due on the streams of one process."""
 
