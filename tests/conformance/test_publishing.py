@@ -266,8 +266,10 @@ async def test_publish_many_says_which_entries_were_not_added(server, aredis, sy
 
     assert 3_000 == len(failed.ids)
     assert set(failed.errors) == {n for n, entry_id in enumerate(failed.ids) if entry_id is None}
-    assert 699 == min(failed.errors)
-    assert failed.ids[:699] == [entry_id.decode() for entry_id, _ in (await aredis.xrange("orders"))[:699]]
+    # A reset may take replies away that were on their way, so some of those before the lost one may be in doubt too.
+    assert 699 >= min(failed.errors)
+    ids = {int(fields[b"n"]): entry_id.decode() for entry_id, fields in await aredis.xrange("orders")}
+    assert {n: entry_id for n, entry_id in enumerate(failed.ids) if entry_id is not None}.items() <= ids.items()
     unsent = {n for n, error in failed.errors.items() if not error.may_have_run}
     assert unsent
     assert unsent.isdisjoint(written)
