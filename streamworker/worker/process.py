@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -17,7 +16,6 @@ from streamworker.errors import ConnectionLost, Refused, ServerError, Unreachabl
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import Remedy, remedy_for
-from streamworker.streams.groups import are_finished
 from streamworker.streams.inspecting import greet, is_there
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
@@ -29,13 +27,12 @@ from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
 from streamworker.worker.intake import Plan
 from streamworker.worker.isolation import Isolation
-from streamworker.worker.limits import check_memory, watch_memory, watch_time
+from streamworker.worker.limits import check_memory, watch_limits
 from streamworker.worker.memory import resident_bytes
 from streamworker.worker.names import NameClaim, claim_all, unique_name
+from streamworker.worker.scheduler import Scheduler
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
-
-LOOK_FOR_THE_END = timedelta(milliseconds=200)
 
 
 class WorkerProcess:
@@ -185,8 +182,8 @@ class WorkerProcess:
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
-            limits = [watch(self._settings, self.drain) for watch in (watch_time, watch_memory)]
-            watchers = [tasks.create_task(watch) for watch in (self._announce(), self._watch_connection(link), *limits)]
+            parts = (self._announce(), self._watch_connection(link), Scheduler(link, bindings.values(), self._log).run())
+            watchers = [tasks.create_task(part) for part in (*parts, *watch_limits(self._settings, self.drain))]
             if self._settings.burst:
                 watchers.append(tasks.create_task(self._watch_for_the_end(link, [b for of in bindings.values() for b in of])))
             await self._stop_wanted.wait()
@@ -242,17 +239,6 @@ class WorkerProcess:
             if self._connected is not before:
                 self.changed.set()
             await asyncio.sleep(BEAT.total_seconds())
-
-    async def _watch_for_the_end(self, link: Link, bindings: Sequence[Binding]) -> None:
-        await self.ready.wait()
-        while True:
-            try:
-                if self.in_flight == 0 and await are_finished(link, [(binding.keys, binding.group) for binding in bindings]):
-                    self.drain("burst finished")
-                    return
-            except (ConnectionLost, ServerError) as error:
-                self._log.debug("burst.unknown", error=str(error))
-            await asyncio.sleep(LOOK_FOR_THE_END.total_seconds())
 
     def _count(self) -> None:
         self._delivered += 1
