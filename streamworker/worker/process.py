@@ -185,7 +185,9 @@ class WorkerProcess:
             parts = (self._announce(), self._watch_connection(link), Scheduler(link, bindings.values(), self._log).run())
             watchers = [tasks.create_task(part) for part in (*parts, *watch_limits(self._settings, self.drain))]
             if self._settings.burst:
-                watchers.append(tasks.create_task(self._watch_for_the_end(link, [b for of in bindings.values() for b in of])))
+                watchers.append(
+                    tasks.create_task(watch_for_the_end(link, [b for of in bindings.values() for b in of], self, self._log))
+                )
             await self._stop_wanted.wait()
             for watcher in watchers:
                 watcher.cancel()
