@@ -21,6 +21,7 @@ from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget
+from streamworker.worker.burst import watch_for_the_end
 from streamworker.worker.choosing import bindings_of, choose_handlers
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
