@@ -57,9 +57,9 @@ class Carrier:
             outcome = self._executor.begin(delivery, handler)
             if isinstance(outcome, Run):
                 return self._guarded(trip, self._wait_and_settle(trip, outcome))
-            if outcome is not SUCCEEDED or self._settlement.is_behind or self._executor.overstays(delivery):
+            if outcome is not SUCCEEDED or self._settlement.is_behind:
                 return self._guarded(trip, self._settle_and_leave(trip, outcome))
-            # By far the most frequent end: nothing is left to do that could fail or has to be waited for.
+            # By far the most frequent end: nothing is left to do that could fail or has to be waited for, and no thread was needed.
             self._settlement.gather(delivery.lease)
             if self._tells_successes:
                 log_verdict(self._log, delivery, handler, ACK, perf_counter() - trip.began)

@@ -66,9 +66,9 @@ class Consumer:
         plan.isolation.join(self)
 
     def _place_freed(self, trip: Trip) -> None:
-        pool_with_room = self._intake.leave(trip)
-        if pool_with_room is not None:
-            self._reader.room_opened(pool_with_room)
+        pool = self._intake.leave(trip)
+        if self._reader.wants_room:
+            self._reader.room_opened(pool)
         if trip.delivery.lease.lost:
             self._reader.doubt()  # where nobody took it over, it is still pending under our name
 

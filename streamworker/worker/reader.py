@@ -82,6 +82,8 @@ class Reader:
         self._paused = False
         self._reads = False
         self._awake = asyncio.Event()
+        self.wants_room: bool = True
+        """Whether it waits for room in a pool, and `room_opened` must be called."""
         self.established: asyncio.Event = asyncio.Event()
         """Set once every group is there, or is known to be in trouble: the worker reads from now on."""
 
@@ -141,10 +143,11 @@ class Reader:
         self._awake.set()
 
     def room_opened(self, pool: Pool) -> None:
-        """There is room in `pool` again; a read that is parked without its streams must not go on blocking."""
-        self._awake.set()
-        if not self._parked.covers(pool):
-            self._parked.nudge()
+        """There may be room in `pool` again; a read that is parked without its streams must not go on blocking."""
+        if pool.is_worth_reading:
+            self._awake.set()
+            if not self._parked.covers(pool):
+                self._parked.nudge()
 
     def doubt(self) -> None:
         """Entries may have been given to us whose reply was lost: compare before the next read."""
@@ -176,6 +179,7 @@ class Reader:
         for pool in self._pools:
             pool.look(now)
         pools = self._pools_with_room()
+        self.wants_room = len(pools) < len(self._pools)
         if not pools:
             await self._sleep(BLOCK_MS / 1000)
             return
