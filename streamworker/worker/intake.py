@@ -4,48 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
 from streamworker.delivery import Crashed, Delivery, Interrupted, Interruption, Lease, Malformed, Outcome
 from streamworker.entries import Entry, Fields
 from streamworker.handlers import Handler
-from streamworker.policies import DeadLetterPolicy, RetryPolicy, is_crash_loop, is_suspect
+from streamworker.policies import is_crash_loop, is_suspect
 from streamworker.streams import reading, settling
-from streamworker.streams.connections import Endpoint
 from streamworker.streams.reading import Fresh, Page, Taken
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import UNTOUCHED, Binding, lease_of, receive, size_of
-from streamworker.worker.budget import ByteBudget
-from streamworker.worker.isolation import Isolation
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.trips import Start, Trip
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a consumer is made from. `retry` and `dead_letter` apply where no handler's own do: to entries of unknown type.
-
-    `isolation` and `budget` are shared by all consumers of the process. `give_up` ends it, with the reason, where going on would do
-    harm. `named` says that a user has given the consumer its name.
-    """
-
-    endpoint: Endpoint
-    group: str
-    consumer: str
-    bindings: Sequence[Binding]
-    limits: Mapping[str, int]
-    lease: timedelta
-    retry: RetryPolicy
-    dead_letter: DeadLetterPolicy
-    isolation: Isolation
-    budget: ByteBudget
-    give_up: Callable[[str], None]
-    named: bool = False
 
 
 class Intake:

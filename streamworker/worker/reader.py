@@ -7,7 +7,6 @@ UNBLOCK, or after its BLOCK where the server refuses that.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -19,10 +18,12 @@ from streamworker.streams import inspecting, reading
 from streamworker.streams.faults import Remedy, concerns_all, remedy_for, sentence
 from streamworker.streams.reading import Fresh, Room
 from streamworker.streams.wire import Link
+from streamworker.worker.acks import Acks
 from streamworker.worker.appetite import Appetite
 from streamworker.worker.backoff import Pauses
-from streamworker.worker.intake import Intake, Plan
+from streamworker.worker.intake import Intake
 from streamworker.worker.parking import Parked
+from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.upkeep import Upkeep
@@ -55,6 +56,7 @@ class Reader:
         pools: Sequence[Pool],
         intake: Intake,
         guard: SweepGuard,
+        acks: Acks,
         ready: Callable[[], None],
         log: Any,
     ) -> None:
@@ -65,6 +67,7 @@ class Reader:
         self._pools = pools
         self._intake = intake
         self._guard = guard
+        self._acks = acks
         self._upkeep = Upkeep(self._link, pools, intake, self._can_be_read)
         self._ready = ready
         self._trouble = Trouble(log, "reading")
@@ -74,10 +77,9 @@ class Reader:
         self._give_up = plan.give_up
         self._in_doubt = False
         self._turns = 0
-        self._appetite = Appetite(plan.budget)
+        self._appetite = Appetite(plan.budget, pools)
         self._read_each = True
         self._refused: ServerError | None = None
-        self._pool_of = {key: pool for pool in pools for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
         self._stopping = False
         self._paused = False
         self._reads = False
@@ -245,17 +247,11 @@ class Reader:
         if not self._may_read or self._upkeep.is_called_for:
             return None
         self._appetite.saw(fresh)
-        coming = Counter[Pool]()
-        for key, entries in fresh:
-            coming[self._pool_of[key]] += len(entries)
-        now = monotonic()
-        rooms = []
-        for pool in read.pools:
-            pool.look(now)
-            if (room := pool.lanes.room - coming[pool]) >= pool.width:
-                rooms.append((pool, room))
-        count = self._appetite.count(rooms, coming.total()) if len(rooms) == len(read.pools) else 0
-        return self._send(read.pools, count) if count > 0 else None
+        count = self._appetite.count_beside(read.pools, fresh)
+        if count == 0:
+            return None
+        self._acks.ride(self._link)
+        return self._send(read.pools, count)
 
     async def _fill(self, pools: Sequence[Pool]) -> None:
         """Have the server look from stream to stream until the room is full."""
