@@ -89,6 +89,7 @@ class Lanes(Generic[Item]):
     def join(self, lane: str) -> None:
         """An item that was beside the lanes runs in this one from now on."""
         self.leave_beside()
+        self.held += 1
         self._running[lane] += 1
 
     def clear(self) -> list[tuple[str, Item]]:
