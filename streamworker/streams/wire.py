@@ -216,11 +216,13 @@ class Wire:
 class Link:
     """A wire that is opened when first needed and opened anew after it broke. It never repeats a command.
 
-    `recovery` is told when the server answers again after it did not.
+    `recovery` is told when the server answers again after it did not. Where it does not open `by_itself`, only `connect` does, for one who
+    must know of each new connection.
     """
 
-    def __init__(self, endpoint: Endpoint, recovery: Recovery | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, recovery: Recovery | None = None, *, by_itself: bool = True) -> None:
         self.endpoint = endpoint
+        self._by_itself = by_itself
         self.recovery: Recovery = Recovery() if recovery is None else recovery
         self._is_down = False
         self._wire: Wire | None = None
@@ -233,6 +235,8 @@ class Link:
         try:
             wire = self._wire
             if wire is None or wire.broken is not None:
+                if not self._by_itself:
+                    raise ConnectionLost("the connection to Redis was lost")
                 wire = await self.connect()
             reply = await wire.call(*command, within=within)
         except ConnectionLost:

@@ -60,7 +60,8 @@ class Reader:
         ready: Callable[[], None],
         log: Any,
     ) -> None:
-        self._link = Link(plan.endpoint, commands.recovery)
+        # After each new connection the groups are looked after, and what was delivered to the old one.
+        self._link = Link(plan.endpoint, commands.recovery, by_itself=False)
         self._commands = commands
         self._parked = Parked(commands)
         self._group, self._consumer = plan.group, plan.consumer
@@ -244,7 +245,8 @@ class Reader:
 
     def _send_next(self, read: _Read, fresh: Sequence[Fresh]) -> _Read | None:
         """Ask for more entries than those that have just come, where there is room for both."""
-        if not self._may_read or self._upkeep.is_called_for:
+        others = len(read.pools) < len(self._pools) and any(p.is_worth_reading for p in self._pools if p not in read.pools)
+        if others or not self._may_read or self._upkeep.is_called_for:
             return None
         self._appetite.saw(fresh)
         count = self._appetite.count_beside(read.pools, fresh)
