@@ -1,0 +1,66 @@
+"""Start a program on a backlog and watch it go: the run that most scenarios are made of."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from tests.benchmarks.contest import Measured, World
+from tests.benchmarks.places import CONTENDERS, c_client
+from tests.benchmarks.stage import Failed
+
+
+def ours(world: World, **asked: Any) -> Measured:
+    """`streamworker run` of the tree under test."""
+    url, loop = world.stage.url, "uvloop" if world.setup.speed else "asyncio"
+    app = asked.pop("app", "ours.py")
+    command = ["-m", "streamworker", "run", f"{CONTENDERS / app}:app", "-u", url, "--loop", loop, "--log-level", "warning"]
+    return drain(world, [str(world.setup.python), *command], {"concurrency": 100, **asked}, path=[world.tree])
+
+
+def by_hand(world: World, program: str = "by_hand.py", **asked: Any) -> Measured:
+    """A hand-written program, with the same Python and libraries."""
+    return drain(world, [str(world.setup.python), str(CONTENDERS / program)], asked)
+
+
+def drain(world: World, command: Sequence[str], asked: Mapping[str, Any], path: Sequence[Path] = ()) -> Measured:
+    """Let a program take `count` entries of a stock, and see what it cost; nothing may stay pending."""
+    stage, count = world.stage, asked["count"]
+    stream = stage.stock(asked["codec"], count)
+    with stage.group(stream) as group, stage.contender(command, {"stream": stream, "group": group, **asked}, path) as contender:
+        stage.client.config_resetstat()
+        contender.next("begins")
+        cpu = stage.server_cpu()
+        told = contender.next("ends")
+        cpu = stage.server_cpu() - cpu
+        stage.wait_for_acknowledgements(stream, group)
+        commands = stage.commands()
+    return {
+        "rate": told["count"] / told["wall"],
+        "worker_us": told["cpu"] / told["count"] * 1e6,
+        "server_us": cpu / told["count"] * 1e6,
+        "rss_mb": told["rss_mb"],
+        "commands": commands / count,
+    }
+
+
+def emptying(world: World, count: int, codec: str = "json") -> Measured:
+    """The C client that decodes nothing."""
+    stage = world.stage
+    stream = stage.stock(codec, count)
+    with stage.group(stream) as group:
+        stage.client.config_resetstat()
+        cpu = stage.server_cpu()
+        words = [str(c_client()), str(stage.port), stream, group, str(count)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, preexec_fn=stage.take_place, text=True) as process:  # noqa: PLW1509
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            cpu = stage.server_cpu() - cpu
+            process.terminate()
+        if not line:
+            raise Failed("the C client said nothing")
+        taken, wall, used = map(float, line.split())
+        commands = stage.commands()
+    return {"rate": taken / wall, "worker_us": used / taken * 1e6, "server_us": cpu / taken * 1e6, "commands": commands / taken}

@@ -1,0 +1,162 @@
+"""The server that all contenders of a run meet, the entries that lie there, and the processes that come and take them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+
+from tests import servers
+from tests.benchmarks.contenders.orders import order
+from tests.benchmarks.places import CONTENDERS
+
+SLOWEST = 180.0
+"""Seconds after which a contender has failed."""
+ACKNOWLEDGED_WITHIN = 5.0
+FILL = 1_000
+OWN_COMMANDS = ("cmdstat_info", "cmdstat_config|resetstat", "cmdstat_xpending")
+
+
+class Failed(Exception):
+    """A contender did not do its work; the text ends with what it wrote."""
+
+
+class Stage:
+    """One server, and who is run against it. The server has the first core and contenders the others, where there are two and `pinned`."""
+
+    def __init__(self, server: servers.EmbeddedServer, pinned: bool) -> None:
+        self.url = server.url
+        self.port = server.port
+        self.name = server.name
+        self.client = redis.Redis.from_url(server.url)
+        self._numbers = count()
+        self._cores: set[int] | None = None
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        if pinned and len(cores) > 1:
+            os.sched_setaffinity(server.pid, cores[:1])
+            self._cores = set(cores[1:])
+
+    def take_place(self) -> None:
+        """Move the calling process to where contenders run."""
+        if self._cores is not None:
+            os.sched_setaffinity(0, self._cores)
+
+    def stock(self, codec: str, number: int) -> str:
+        """The name of a stream that holds so many orders."""
+        stream = f"orders-{codec}-{number}"
+        if not self.client.exists(stream):
+            pipeline = self.client.pipeline(transaction=False)
+            for position in range(number):
+                body = order(position)
+                pipeline.xadd(stream, body if codec == "fields" else {"data": json.dumps(body, separators=(",", ":"))})
+                if position % FILL == FILL - 1:
+                    pipeline.execute()
+            pipeline.execute()
+        return stream
+
+    @contextmanager
+    def group(self, stream: str) -> Iterator[str]:
+        """A consumer group that has read nothing of the stream yet."""
+        group = f"group-{next(self._numbers)}"
+        self.client.xgroup_create(stream, group, "0", mkstream=True)
+        yield group
+        self.client.xgroup_destroy(stream, group)
+
+    def wait_for_acknowledgements(self, stream: str, group: str) -> None:
+        """Wait until nothing is pending. Raises `Failed`."""
+        deadline = time.monotonic() + ACKNOWLEDGED_WITHIN
+        while pending := cast("Mapping[str, int]", self.client.xpending(stream, group))["pending"]:
+            if time.monotonic() > deadline:
+                raise Failed(f"{pending} entries stay pending")
+            time.sleep(0.01)
+
+    def server_cpu(self) -> float:
+        """Seconds of CPU that the server has used."""
+        used = cast("Mapping[str, float]", self.client.info("cpu"))
+        return used["used_cpu_user"] + used["used_cpu_sys"]
+
+    def commands(self) -> int:
+        """How many commands the server has carried out since `forget_commands`, but for the suite's own."""
+        stats = cast("Mapping[str, Mapping[str, int]]", self.client.info("commandstats"))
+        return sum(of["calls"] for name, of in stats.items() if name not in OWN_COMMANDS)
+
+    @contextmanager
+    def contender(self, command: Sequence[str], asked: Mapping[str, Any], path: Sequence[Path] = ()) -> Iterator[Contender]:
+        """A running process that was told what is `asked`, with `path` before its own imports; stopped with the `with` block."""
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+            pipe = Path(folder) / "report"
+            os.mkfifo(pipe)
+            words = {"url": self.url, "port": self.port, "report": str(pipe), **asked}
+            environment = {name: value for name, value in os.environ.items() if not name.startswith(("STREAMWORKER_", "REDIS_"))}
+            environment["PYTHONPATH"] = os.pathsep.join(map(str, (*path, CONTENDERS)))
+            environment["BENCHMARK"] = json.dumps(words)
+            with (Path(folder) / "output").open("w+") as output:
+                process = subprocess.Popen(
+                    list(command), env=environment, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                    preexec_fn=self.take_place,
+                )
+                contender = Contender(process, pipe, Path(output.name))
+                try:
+                    yield contender
+                finally:
+                    contender.stop()
+
+
+class Contender:
+    """A process under measurement, and what it tells through its pipe."""
+
+    def __init__(self, process: subprocess.Popen[bytes], pipe: Path, output: Path) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._output = output
+        self._pipe = os.open(pipe, os.O_RDWR)  # for writing too, or its end would be seen between two reports
+        self._text = b""
+
+    def next(self, event: str, within: float = SLOWEST) -> dict[str, Any]:
+        """What it tells next, which must be that event. Raises `Failed`."""
+        deadline = time.monotonic() + within
+        while b"\n" not in self._text:
+            if self._process.poll() is not None and not select.select([self._pipe], [], [], 0)[0]:
+                raise Failed(f"it ended with {self._process.returncode}: {self.output()[-1500:]}")
+            if time.monotonic() > deadline:
+                raise Failed(f"it has not come to its {event!r} within {within:.0f} s: {self.output()[-1500:]}")
+            if select.select([self._pipe], [], [], 0.2)[0]:
+                self._text += os.read(self._pipe, 1 << 20)
+        line, _, self._text = self._text.partition(b"\n")
+        fact = cast("dict[str, Any]", json.loads(line))
+        if fact["event"] != event:
+            raise Failed(f"it told {fact['event']!r} instead of {event!r}")
+        return fact
+
+    def output(self) -> str:
+        """What it has written."""
+        return self._output.read_text(errors="replace")
+
+    def stop(self) -> None:
+        """Let it end in its own way, and then in ours."""
+        for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
+            if self._process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(patience)
+        with suppress(OSError):
+            os.close(self._pipe)
+
+
+@contextmanager
+def stage(kind: str, pinned: bool) -> Iterator[Stage]:
+    """A stage with a server of its own."""
+    with servers.start(kind, extra_args=["--maxmemory-policy", "noeviction"]) as server:
+        yield Stage(server, pinned)
