@@ -5,19 +5,24 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tests.benchmarks.contest import Measured, World
 from tests.benchmarks.places import CONTENDERS, c_client
 from tests.benchmarks.stage import Failed
 
 
-def ours(world: World, **asked: Any) -> Measured:
+def ours(world: World, *options: str, **asked: Any) -> Measured:
     """`streamworker run` of the tree under test."""
-    url, loop = world.stage.url, "uvloop" if world.setup.speed else "asyncio"
-    app = asked.pop("app", "ours.py")
-    command = ["-m", "streamworker", "run", f"{CONTENDERS / app}:app", "-u", url, "--loop", loop, "--log-level", "warning"]
-    return drain(world, [str(world.setup.python), *command], {"concurrency": 100, **asked}, path=[world.tree])
+    return drain(world, command_of_ours(world, *options), {"concurrency": 100, **asked}, path=[world.tree])
+
+
+def command_of_ours(world: World, *options: str) -> list[str]:
+    """`streamworker run` of the tree under test, with the loop of the setup."""
+    loop = "uvloop" if world.setup.speed else "asyncio"
+    app = f"{CONTENDERS / 'ours.py'}:app"
+    words = ["-m", "streamworker", "run", app, "-u", world.stage.url, "--loop", loop, "--log-level", "warning"]
+    return [str(world.setup.python), *words, *options]
 
 
 def by_hand(world: World, program: str = "by_hand.py", **asked: Any) -> Measured:
@@ -54,7 +59,7 @@ def emptying(world: World, count: int, codec: str = "json") -> Measured:
         stage.client.config_resetstat()
         cpu = stage.server_cpu()
         words = [str(c_client()), str(stage.port), stream, group, str(count)]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, preexec_fn=stage.take_place, text=True) as process:  # noqa: PLW1509
+        with subprocess.Popen(words, stdout=subprocess.PIPE, preexec_fn=stage.take_place, text=True) as process:
             assert process.stdout is not None
             line = process.stdout.readline()
             cpu = stage.server_cpu() - cpu

@@ -24,8 +24,19 @@ from tests.benchmarks.places import CONTENDERS
 SLOWEST = 180.0
 """Seconds after which a contender has failed."""
 ACKNOWLEDGED_WITHIN = 5.0
-FILL = 1_000
+STARTED_WITHIN = 20.0
+LOT = 500
+FILL = """
+local width = tonumber(ARGV[1])
+for first = 2, #ARGV, width do redis.call('XADD', KEYS[1], '*', unpack(ARGV, first, first + width - 1)) end
+"""
 OWN_COMMANDS = ("cmdstat_info", "cmdstat_config|resetstat", "cmdstat_xpending")
+
+
+def _flat(body: Mapping[str, Any], codec: str) -> Iterator[Any]:
+    if codec == "json":
+        return iter(("data", json.dumps(body, separators=(",", ":"))))
+    return (word for pair in body.items() for word in pair)
 
 
 class Failed(Exception):
@@ -52,18 +63,23 @@ class Stage:
         if self._cores is not None:
             os.sched_setaffinity(0, self._cores)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.client.flushall()
+
     def stock(self, codec: str, number: int) -> str:
         """The name of a stream that holds so many orders."""
         stream = f"orders-{codec}-{number}"
         if not self.client.exists(stream):
-            pipeline = self.client.pipeline(transaction=False)
-            for position in range(number):
-                body = order(position)
-                pipeline.xadd(stream, body if codec == "fields" else {"data": json.dumps(body, separators=(",", ":"))})
-                if position % FILL == FILL - 1:
-                    pipeline.execute()
-            pipeline.execute()
+            self.fill(stream, codec, number)
         return stream
+
+    def fill(self, stream: str, codec: str, number: int, first: int = 0) -> None:
+        """Add so many orders, many in one command."""
+        add = self.client.register_script(FILL)
+        for start in range(0, number, LOT):
+            lot = [list(_flat(order(first + start % 10_000 + offset), codec)) for offset in range(min(LOT, number - start))]
+            add(keys=[stream], args=[len(lot[0]), *(word for body in lot for word in body)])
 
     @contextmanager
     def group(self, stream: str) -> Iterator[str]:
@@ -80,6 +96,14 @@ class Stage:
             if time.monotonic() > deadline:
                 raise Failed(f"{pending} entries stay pending")
             time.sleep(0.01)
+
+    def wait_for_reader(self) -> None:
+        """Wait until somebody waits for entries. Raises `Failed`."""
+        deadline = time.monotonic() + STARTED_WITHIN
+        while self.client.info("clients")["blocked_clients"] == 0:
+            if time.monotonic() > deadline:
+                raise Failed("nobody reads")
+            time.sleep(0.02)
 
     def server_cpu(self) -> float:
         """Seconds of CPU that the server has used."""
@@ -103,7 +127,12 @@ class Stage:
             environment["BENCHMARK"] = json.dumps(words)
             with (Path(folder) / "output").open("w+") as output:
                 process = subprocess.Popen(
-                    list(command), env=environment, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                    list(command),
+                    env=environment,
+                    cwd=folder,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
                     preexec_fn=self.take_place,
                 )
                 contender = Contender(process, pipe, Path(output.name))

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 from typing import Any
 
@@ -17,6 +18,7 @@ ASKED: dict[str, Any] = json.loads(os.environ.get("BENCHMARK", "{}"))
 
 _COUNT: int = ASKED.get("count", 0)
 _seen = 0
+_lock = threading.Lock()
 _began = (0.0, 0.0)
 _latencies: list[float] = []
 
@@ -29,6 +31,12 @@ def hit() -> None:
         begin()
     elif _seen == _COUNT:
         end(_COUNT - 1)
+
+
+def hit_in_thread() -> None:
+    """One entry is handled, in any thread."""
+    with _lock:
+        hit()
 
 
 def hits(number: int) -> None:
