@@ -116,14 +116,20 @@ class Stage:
         return sum(of["calls"] for name, of in stats.items() if name not in OWN_COMMANDS)
 
     @contextmanager
-    def contender(self, command: Sequence[str], asked: Mapping[str, Any], path: Sequence[Path] = ()) -> Iterator[Contender]:
-        """A running process that was told what is `asked`, with `path` before its own imports; stopped with the `with` block."""
+    def contender(
+        self, command: Sequence[str], asked: Mapping[str, Any], path: Sequence[Path] = (), extra: Mapping[str, str] | None = None
+    ) -> Iterator[Contender]:
+        """A running process that was told what is `asked`, with `path` before its own imports; stopped with the `with` block.
+
+        `extra` are further variables of its environment.
+        """
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
             pipe = Path(folder) / "report"
             os.mkfifo(pipe)
             words = {"url": self.url, "port": self.port, "report": str(pipe), **asked}
             environment = {name: value for name, value in os.environ.items() if not name.startswith(("STREAMWORKER_", "REDIS_"))}
             environment["PYTHONPATH"] = os.pathsep.join(map(str, (*path, CONTENDERS)))
+            environment |= {} if extra is None else extra
             environment["BENCHMARK"] = json.dumps(words)
             with (Path(folder) / "output").open("w+") as output:
                 process = subprocess.Popen(
@@ -167,6 +173,13 @@ class Contender:
         if fact["event"] != event:
             raise Failed(f"it told {fact['event']!r} instead of {event!r}")
         return fact
+
+    def wait(self, within: float) -> None:
+        """Wait until it ends by itself. Raises `Failed`."""
+        try:
+            self._process.wait(within)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"it does not end within {within:.0f} s: {self.output()[-500:]}") from None
 
     def output(self) -> str:
         """What it has written."""
