@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tests import servers
-from tests.benchmarks import report
+from tests.benchmarks import peers, report
 from tests.benchmarks.contest import Measured, World, compete
 from tests.benchmarks.places import ROOT, NotHere, Setup
 from tests.benchmarks.scenarios import ALL, Scenario
@@ -51,7 +51,10 @@ def main(words: Sequence[str]) -> int:
 def _chapter(
     scenario: Scenario, setup: str, its_stage: Stage, asked: argparse.Namespace, console: Console
 ) -> report.Chapter | None:
-    world = World(its_stage, Setup.of(setup), asked.tree.resolve(), asked.quick)
+    def say(sentence: str) -> None:
+        console.print(sentence, highlight=False, markup=False)
+
+    world = World(its_stage, Setup.of(setup), asked.tree.resolve(), asked.quick, asked.peers, say)
     try:
         with console.status(f"{scenario.name}: preparing Python {setup}"):
             its_stage.clear()
@@ -87,6 +90,13 @@ def _scenarios(text: str) -> list[Scenario]:
     return chosen
 
 
+def _peers(text: str) -> tuple[str, ...]:
+    names = peers.names() if text == "all" else [] if text == "none" else text.split(",")
+    if unknown := set(names).difference(peers.names()):
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(peers.names())}")
+    return tuple(names)
+
+
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a fifth of the entries, three rounds")
@@ -94,6 +104,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         "--only", type=_scenarios, default=list(ALL), help="scenarios, or beginnings of their names, with commas between"
     )
     parser.add_argument("--runs", type=int, help=f"rounds: {FULL_RUNS}, quick {QUICK_RUNS}")
+    parser.add_argument("--peers", type=_peers, help=f"all, none, or some of {', '.join(peers.names())}; all, quick none")
     parser.add_argument("--python", action="append", metavar="VERSION[+speed]", help=f"may be repeated; {', '.join(SETUPS)}")
     parser.add_argument("--tree", type=Path, default=ROOT, help="the source tree to measure; this one")
     parser.add_argument("--server", default="redis", choices=sorted(servers.present()), help="a kind of server that is here")
@@ -103,6 +114,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-v", "--verbose", action="store_true", help="say every run as it ends")
     asked = parser.parse_args(words)
     asked.python = asked.python or list(SETUPS)
+    asked.peers = _peers("none" if asked.quick else "all") if asked.peers is None else asked.peers
     asked.runs = asked.runs or (QUICK_RUNS if asked.quick else FULL_RUNS)
     return asked
 

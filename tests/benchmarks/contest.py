@@ -23,6 +23,10 @@ class World:
     tree: Path
     """The root of the source tree under test."""
     quick: bool
+    peers: tuple[str, ...]
+    """Which other frameworks take part."""
+    say: Callable[[str], None]
+    """Tells the user."""
 
     def size(self, full: int) -> int:
         """How many entries: `full`, or a fifth of it in the quick form."""

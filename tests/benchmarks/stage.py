@@ -63,9 +63,10 @@ class Stage:
         if self._cores is not None:
             os.sched_setaffinity(0, self._cores)
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self.client.flushall()
+    def clear(self, database: int = 0) -> None:
+        """Forget everything in a database."""
+        with redis.Redis(port=self.port, db=database) as client:
+            client.flushdb()
 
     def stock(self, codec: str, number: int) -> str:
         """The name of a stream that holds so many orders."""

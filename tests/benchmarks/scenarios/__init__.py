@@ -21,6 +21,7 @@ class Scenario:
 
 ALL = (
     Scenario("throughput", "Throughput: a backlog of orders, a handler that does nothing", throughput.entrants),
+    Scenario("batch", "Handlers that take a batch", throughput.batches),
     *(Scenario(f"latency-{pace}", f"Latency at {pace:,} entries/s", partial(latency.entrants, pace)) for pace in (200, 2000)),
     *(
         Scenario(f"sleeping-{number}", f"Handlers that sleep 10 ms, {number:,} at once", partial(handlers.sleeping, number))
