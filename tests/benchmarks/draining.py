@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,33 @@ def by_hand(world: World, program: str = "by_hand.py", **asked: Any) -> Measured
     return drain(world, [str(world.setup.python), str(CONTENDERS / program)], asked)
 
 
-def drain(world: World, command: Sequence[str], asked: Mapping[str, Any], path: Sequence[Path] = ()) -> Measured:
-    """Let a program take `count` entries of a stock, and see what it cost; nothing may stay pending."""
+def drain(
+    world: World,
+    command: Sequence[str],
+    asked: Mapping[str, Any],
+    path: Sequence[Path] = (),
+    streams: Sequence[str] = (),
+    prepare: Callable[[str, str], None] | None = None,
+) -> Measured:
+    """Let a program take `count` entries of a stock, or of `streams`, and see what it cost; nothing may stay pending."""
     stage, count = world.stage, asked["count"]
-    stream = stage.stock(asked["codec"], count)
-    with stage.group(stream) as group, stage.contender(command, {"stream": stream, "group": group, **asked}, path) as contender:
+    streams = streams or [stage.stock(asked["codec"], count)]
+    with stage.group(*streams) as group:
+        if prepare is not None:
+            prepare(streams[0], group)
+        asked = {"stream": streams[0], "streams": streams, "group": group, **asked}
+        return _watched(world, command, asked, path)
+
+
+def _watched(world: World, command: Sequence[str], asked: Mapping[str, Any], path: Sequence[Path]) -> Measured:
+    stage, count = world.stage, asked["count"]
+    with stage.contender(command, asked, path) as contender:
         stage.client.config_resetstat()
         contender.next("begins")
         cpu = stage.server_cpu()
         told = contender.next("ends")
         cpu = stage.server_cpu() - cpu
-        stage.wait_for_acknowledgements(stream, group)
+        stage.wait_for_acknowledgements(asked["streams"], asked["group"])
         commands = stage.commands()
     return {
         "rate": told["count"] / told["wall"],

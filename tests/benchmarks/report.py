@@ -20,20 +20,20 @@ from tests.benchmarks.targets import Judgement, summary
 
 TITLES = {
     "rate": "entries/s",
-    "worker_us": "worker CPU µs/entry",
-    "server_us": "server CPU µs/entry",
-    "rss_mb": "peak RSS MB",
-    "commands": "commands/entry",
+    "promoted_s": "promoted/s",
     "p50_us": "p50 µs",
     "p99_us": "p99 µs",
     "max_us": "max µs",
-    "server_busy": "server's core busy %",
     "commands_s": "commands/s",
     "cpu_percent": "CPU %",
-    "start_ms": "start to first delivery ms",
+    "worker_us": "worker CPU µs/entry",
+    "server_us": "server CPU µs/entry",
+    "server_busy": "server's core busy %",
+    "rss_mb": "RSS MB",
+    "commands": "commands/entry",
     "slow_commands": "commands above 10 ms",
     "reclaimed_s": "reclaimed/s",
-    "promoted_s": "promoted/s",
+    "start_ms": "start to first delivery ms",
 }
 """Every measure in the order of the columns, and what stands above it."""
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -19,7 +19,7 @@ import redis
 
 from tests import servers
 from tests.benchmarks.contenders.orders import order
-from tests.benchmarks.places import CONTENDERS
+from tests.benchmarks.places import CONTENDERS, Setup
 
 SLOWEST = 180.0
 """Seconds after which a contender has failed."""
@@ -30,7 +30,21 @@ FILL = """
 local width = tonumber(ARGV[1])
 for first = 2, #ARGV, width do redis.call('XADD', KEYS[1], '*', unpack(ARGV, first, first + width - 1)) end
 """
-OWN_COMMANDS = ("cmdstat_info", "cmdstat_config|resetstat", "cmdstat_xpending")
+OWN_COMMANDS = (
+    "cmdstat_info",
+    "cmdstat_config|resetstat",
+    "cmdstat_xinfo|groups",
+    "cmdstat_xinfo|stream",
+    "cmdstat_xinfo|consumers",
+)
+
+
+def _wait(condition: Callable[[], bool], within: float, trouble: str) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Failed(f"{trouble} after {within:.0f} s")
+        time.sleep(0.005)
 
 
 def _flat(body: Mapping[str, Any], codec: str) -> Iterator[Any]:
@@ -55,8 +69,8 @@ class Stage:
         self._cores: set[int] | None = None
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         if pinned and len(cores) > 1:
-            os.sched_setaffinity(server.pid, cores[:1])
-            self._cores = set(cores[1:])
+            self._servers_cores, self._cores = set(cores[:1]), set(cores[1:])
+            os.sched_setaffinity(server.pid, self._servers_cores)
 
     def take_place(self) -> None:
         """Move the calling process to where contenders run."""
@@ -68,9 +82,14 @@ class Stage:
         with redis.Redis(port=self.port, db=database) as client:
             client.flushdb()
 
-    def stock(self, codec: str, number: int) -> str:
+    def take_servers_place(self) -> None:
+        """Move the calling process to the server's core."""
+        if self._cores is not None:
+            os.sched_setaffinity(0, self._servers_cores)
+
+    def stock(self, codec: str, number: int, name: str = "orders") -> str:
         """The name of a stream that holds so many orders."""
-        stream = f"orders-{codec}-{number}"
+        stream = f"{name}-{codec}-{number}"
         if not self.client.exists(stream):
             self.fill(stream, codec, number)
         return stream
@@ -83,28 +102,52 @@ class Stage:
             add(keys=[stream], args=[len(lot[0]), *(word for body in lot for word in body)])
 
     @contextmanager
-    def group(self, stream: str) -> Iterator[str]:
-        """A consumer group that has read nothing of the stream yet."""
+    def group(self, *streams: str) -> Iterator[str]:
+        """A consumer group that has read nothing of the streams yet."""
         group = f"group-{next(self._numbers)}"
-        self.client.xgroup_create(stream, group, "0", mkstream=True)
+        for stream in streams:
+            self.client.xgroup_create(stream, group, "0", mkstream=True)
         yield group
-        self.client.xgroup_destroy(stream, group)
+        for stream in streams:
+            self.client.xgroup_destroy(stream, group)
 
-    def wait_for_acknowledgements(self, stream: str, group: str) -> None:
+    @contextmanager
+    def sender(self, setup: Setup, asked: Mapping[str, Any]) -> Iterator[Contender]:
+        """A process that sends `count` entries at a `pace`, on the server's side of the machine's cores."""
+        with self.contender([str(setup.python), str(CONTENDERS / "sending.py")], asked, place=self.take_servers_place) as sender:
+            yield sender
+
+    def wait_for_acknowledgements(self, streams: Sequence[str], group: str) -> None:
         """Wait until nothing is pending. Raises `Failed`."""
-        deadline = time.monotonic() + ACKNOWLEDGED_WITHIN
-        while pending := cast("Mapping[str, int]", self.client.xpending(stream, group))["pending"]:
-            if time.monotonic() > deadline:
-                raise Failed(f"{pending} entries stay pending")
-            time.sleep(0.01)
+        for stream in streams:
+            _wait(lambda: self._state(stream, group)["pending"] == 0, ACKNOWLEDGED_WITHIN, "entries stay pending")  # noqa: B023
+
+    def wait_until_all_is_done(self, stream: str, group: str) -> None:
+        """Wait until the group has read all and nothing is pending. Raises `Failed`."""
+
+        def is_done() -> bool:
+            state = self._state(stream, group)
+            return state["last-delivered-id"] == last and state["pending"] == 0
+
+        last = cast("Mapping[str, Any]", self.client.xinfo_stream(stream))["last-generated-id"]
+        _wait(is_done, SLOWEST, "it is not done")
 
     def wait_for_reader(self) -> None:
         """Wait until somebody waits for entries. Raises `Failed`."""
-        deadline = time.monotonic() + STARTED_WITHIN
-        while self.client.info("clients")["blocked_clients"] == 0:
-            if time.monotonic() > deadline:
-                raise Failed("nobody reads")
-            time.sleep(0.02)
+        _wait(lambda: cast("Mapping[str, int]", self.client.info("clients"))["blocked_clients"] > 0, STARTED_WITHIN, "nobody reads")
+
+    def wait_for_consumer(self, stream: str, group: str, but: str) -> None:
+        """Wait until there is another consumer than that one. Raises `Failed`."""
+
+        def others() -> bool:
+            rows = cast("Sequence[Mapping[str, Any]]", self.client.xinfo_consumers(stream, group))
+            return any(row["name"] != but.encode() for row in rows)
+
+        _wait(others, STARTED_WITHIN, "nobody reads")
+
+    def _state(self, stream: str, group: str) -> Mapping[str, Any]:
+        rows = cast("Sequence[Mapping[str, Any]]", self.client.xinfo_groups(stream))
+        return next(row for row in rows if row["name"] == group.encode())
 
     def server_cpu(self) -> float:
         """Seconds of CPU that the server has used."""
@@ -118,11 +161,16 @@ class Stage:
 
     @contextmanager
     def contender(
-        self, command: Sequence[str], asked: Mapping[str, Any], path: Sequence[Path] = (), extra: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        asked: Mapping[str, Any],
+        path: Sequence[Path] = (),
+        extra: Mapping[str, str] | None = None,
+        place: Callable[[], None] | None = None,
     ) -> Iterator[Contender]:
         """A running process that was told what is `asked`, with `path` before its own imports; stopped with the `with` block.
 
-        `extra` are further variables of its environment.
+        `extra` are further variables of its environment; `place` moves it to its cores.
         """
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
             pipe = Path(folder) / "report"
@@ -140,7 +188,7 @@ class Stage:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=self.take_place,
+                    preexec_fn=self.take_place if place is None else place,
                 )
                 contender = Contender(process, pipe, Path(output.name))
                 try:
@@ -174,6 +222,16 @@ class Contender:
         if fact["event"] != event:
             raise Failed(f"it told {fact['event']!r} instead of {event!r}")
         return fact
+
+    def resident_mb(self) -> float:
+        """What it holds in memory, in millions of bytes."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used."""
+        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
     def wait(self, within: float) -> None:
         """Wait until it ends by itself. Raises `Failed`."""

@@ -25,9 +25,9 @@ class Order(BaseModel):
 
 
 class Timed(BaseModel):
-    """The body that says when it was sent."""
+    """The body that says when it was sent, if it is one that is timed."""
 
-    sent: float
+    sent: float = 0.0
 
 
 async def nothing(order: Order) -> None:

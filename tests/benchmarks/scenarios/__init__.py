@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tests.benchmarks.contest import Entrant, World
-from tests.benchmarks.scenarios import handlers, latency, publishing, throughput
+from tests.benchmarks.scenarios import growth, handlers, idle, latency, publishing, throughput
 
 
 @dataclass(frozen=True)
@@ -31,4 +31,11 @@ ALL = (
     Scenario("price", "What the guarantees cost", handlers.price),
     Scenario("commit", "Handlers that publish with the acknowledgement", handlers.commit),
     Scenario("publishing", "Publishing", publishing.entrants),
+    Scenario("streams", "Many streams in one process", growth.streams),
+    Scenario("backlog", "A large backlog", growth.backlog),
+    Scenario("stale", "Many entries of a dead consumer", growth.stale),
+    Scenario("parked", "Many retries that are not due", growth.parked),
+    Scenario("consumers", "Many consumers in the group", growth.consumers),
+    Scenario("processes", "Several processes", growth.processes),
+    Scenario("idle", "Nothing to do", idle.entrants),
 )

@@ -30,15 +30,14 @@ def late(world: World, pace: int, command: Sequence[str], path: Sequence[Path] =
     stage, stream = world.stage, f"timed-{pace}"
     count = WARM_UP + world.size(pace * SECONDS)
     asked: dict[str, Any] = {"stream": stream, "does": "time", "count": count, "pace": pace, "concurrency": 100}
-    sender = [str(world.setup.python), str(CONTENDERS / "sending.py")]
     stage.client.delete(stream)
     with stage.group(stream) as group, stage.contender(command, {**asked, "group": group}, path) as contender:
         stage.wait_for_reader()
-        with stage.contender(sender, asked) as sending:
-            sending.next("sent")
+        with stage.sender(world.setup, asked) as sender:
+            sender.next("sent")
         contender.next("begins")
         told = contender.next("ends")
-        stage.wait_for_acknowledgements(stream, group)
+        stage.wait_for_acknowledgements([stream], group)
     return percentiles(told["latencies"][WARM_UP:]) | {"worker_us": told["cpu"] / count * 1e6}
 
 
