@@ -72,7 +72,7 @@ def _chapter(
             if measured is None or asked.verbose:
                 progress.console.print(f"  {name:32} {said}", highlight=False, markup=False)
 
-        standings = compete(entrants, asked.runs, told)
+        standings = compete(entrants, asked.runs, told, asked.others)
     judgements = judge_all(scenario.name, setup, standings, TARGETS)
     return report.Chapter(scenario.name, scenario.title, setup, standings, judgements)
 
@@ -109,6 +109,9 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tree", type=Path, default=ROOT, help="the source tree to measure; this one")
     parser.add_argument("--server", default="redis", choices=sorted(servers.present()), help="a kind of server that is here")
     parser.add_argument("--unpinned", action="store_true", help="let server and contenders share the cores as they please")
+    parser.add_argument(
+        "--others", type=float, default=1000, metavar="PERCENT", help="repeat a run beside which others used more of a core"
+    )
     parser.add_argument("--json", type=Path, help="write every run to this file")
     parser.add_argument("--markdown", type=Path, help="write the tables to this file")
     parser.add_argument("-v", "--verbose", action="store_true", help="say every run as it ends")

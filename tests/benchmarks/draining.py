@@ -53,18 +53,12 @@ def _watched(world: World, command: Sequence[str], asked: Mapping[str, Any], pat
     with stage.contender(command, asked, path) as contender:
         stage.client.config_resetstat()
         contender.next("begins")
-        cpu = stage.server_cpu()
+        watch = stage.watch()
         told = contender.next("ends")
-        cpu = stage.server_cpu() - cpu
+        costs = watch.costs(told["count"], told["cpu"])
         stage.wait_for_acknowledgements(asked["streams"], asked["group"])
         commands = stage.commands()
-    return {
-        "rate": told["count"] / told["wall"],
-        "worker_us": told["cpu"] / told["count"] * 1e6,
-        "server_us": cpu / told["count"] * 1e6,
-        "rss_mb": told["rss_mb"],
-        "commands": commands / count,
-    }
+    return {"rate": told["count"] / told["wall"], **costs, "rss_mb": told["rss_mb"], "commands": commands / count}
 
 
 def emptying(world: World, count: int, codec: str = "json") -> Measured:
@@ -73,15 +67,14 @@ def emptying(world: World, count: int, codec: str = "json") -> Measured:
     stream = stage.stock(codec, count)
     with stage.group(stream) as group:
         stage.client.config_resetstat()
-        cpu = stage.server_cpu()
+        watch = stage.watch()
         words = [str(c_client()), str(stage.port), stream, group, str(count)]
         with subprocess.Popen(words, stdout=subprocess.PIPE, preexec_fn=stage.take_place, text=True) as process:
             assert process.stdout is not None
             line = process.stdout.readline()
-            cpu = stage.server_cpu() - cpu
             process.terminate()
         if not line:
             raise Failed("the C client said nothing")
         taken, wall, used = map(float, line.split())
-        commands = stage.commands()
-    return {"rate": taken / wall, "worker_us": used / taken * 1e6, "server_us": cpu / taken * 1e6, "commands": commands / taken}
+        costs, commands = watch.costs(int(taken), used), stage.commands()
+    return {"rate": taken / wall, **costs, "commands": commands / taken}

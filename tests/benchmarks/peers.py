@@ -82,18 +82,10 @@ def run(world: World, peer: Peer) -> Measured:
     with stage.contender(command, asked, [SCRIPTS]) as contender:
         stage.client.config_resetstat()
         contender.next("begins")
-        cpu = stage.server_cpu()
+        watch = stage.watch()
         told = contender.next("ends")
-        cpu = stage.server_cpu() - cpu
-        commands = stage.commands()
-    each = 1e6 / told["count"]
-    return {
-        "rate": told["count"] / told["wall"],
-        "worker_us": told["cpu"] * each,
-        "server_us": cpu * each,
-        "rss_mb": told["rss_mb"],
-        "commands": commands / count,
-    }
+        costs, commands = watch.costs(told["count"], told["cpu"]), stage.commands()
+    return {"rate": told["count"] / told["wall"], **costs, "rss_mb": told["rss_mb"], "commands": commands / count}
 
 
 def _home(world: World, peer: Peer) -> tuple[str, str, Sequence[str]]:

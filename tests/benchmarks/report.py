@@ -28,12 +28,13 @@ TITLES = {
     "cpu_percent": "CPU %",
     "worker_us": "worker CPU µs/entry",
     "server_us": "server CPU µs/entry",
-    "server_busy": "server's core busy %",
+    "server_busy": "server's CPU %",
     "rss_mb": "RSS MB",
     "commands": "commands/entry",
     "slow_commands": "commands above 10 ms",
     "reclaimed_s": "reclaimed/s",
     "start_ms": "start to first delivery ms",
+    "others_busy": "others' CPU %",
 }
 """Every measure in the order of the columns, and what stands above it."""
 

@@ -136,18 +136,19 @@ class Stage:
         """Wait until somebody waits for entries. Raises `Failed`."""
         _wait(lambda: cast("Mapping[str, int]", self.client.info("clients"))["blocked_clients"] > 0, STARTED_WITHIN, "nobody reads")
 
-    def wait_for_consumer(self, stream: str, group: str, but: str) -> None:
-        """Wait until there is another consumer than that one. Raises `Failed`."""
-
-        def others() -> bool:
-            rows = cast("Sequence[Mapping[str, Any]]", self.client.xinfo_consumers(stream, group))
-            return any(row["name"] != but.encode() for row in rows)
-
-        _wait(others, STARTED_WITHIN, "nobody reads")
+    def wait_for_client(self) -> None:
+        """Wait until somebody else is connected. Raises `Failed`."""
+        _wait(
+            lambda: cast("Mapping[str, int]", self.client.info("clients"))["connected_clients"] > 1, STARTED_WITHIN, "nobody comes"
+        )
 
     def _state(self, stream: str, group: str) -> Mapping[str, Any]:
         rows = cast("Sequence[Mapping[str, Any]]", self.client.xinfo_groups(stream))
         return next(row for row in rows if row["name"] == group.encode())
+
+    def watch(self) -> Watch:
+        """Look at the server's and the machine's CPU from now on."""
+        return Watch(self)
 
     def server_cpu(self) -> float:
         """Seconds of CPU that the server has used."""
@@ -195,6 +196,35 @@ class Stage:
                     yield contender
                 finally:
                     contender.stop()
+
+
+class Watch:
+    """What was used of the CPU while something was measured."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._server, self._machine, self._time = stage.server_cpu(), _busy(), time.perf_counter()
+
+    def costs(self, entries: int, worker_cpu: float) -> dict[str, float]:
+        """Of an entry, in microseconds; and what share of a core everybody else on the machine had, in percent."""
+        server, wall = self._stage.server_cpu() - self._server, time.perf_counter() - self._time
+        others = max(0.0, _busy() - self._machine - server - worker_cpu) / wall * 100
+        return {
+            "worker_us": worker_cpu / entries * 1e6,
+            "server_us": server / entries * 1e6,
+            "server_busy": server / wall * 100,
+            "others_busy": others,
+        }
+
+
+def _busy() -> float:
+    """Seconds of CPU that the machine has spent on anything; 0 where it does not say."""
+    try:
+        words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    except OSError:
+        return 0.0
+    user, nice, system, _, _, irq, soft = map(int, words[1:8])
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
 
 
 class Contender:

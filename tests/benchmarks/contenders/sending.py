@@ -17,7 +17,7 @@ def main() -> None:
         due += 1 / ASKED["pace"]
         time.sleep(max(0.0, due - time.monotonic()))
         client.xadd(ASKED["stream"], {"data": b'{"sent": %.9f}' % time.monotonic()})
-    tell({"event": "sent"})
+    tell({"event": "sent", "cpu": time.process_time()})
 
 
 main()

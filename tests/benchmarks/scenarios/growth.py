@@ -9,11 +9,13 @@ from typing import Any
 from streamworker.streams.keys import keys_of
 from tests.benchmarks.contest import Entrant, Measured, World
 from tests.benchmarks.draining import command_of_ours, drain, ours
-from tests.benchmarks.scenarios.latency import SECONDS, percentiles
+from tests.benchmarks.scenarios.latency import SECONDS, WARM_UP, percentiles
 
 COUNT = 100_000
 PACE = 200
 LONG_AGO = 3_600_000
+LEASE = 2
+"""Seconds; short, as a worker looks for what is stale four times in it."""
 SLOW_US = 10_000
 DUE = 5_000
 TOGETHER = 1_000
@@ -88,10 +90,10 @@ def in_processes(world: World, number: int) -> Measured:
     command = command_of_ours(world, "--workers", str(number), "--health-addr", "off")
     with stage.group(stream) as group, stage.contender(command, {**asked, "group": group}, [world.tree]) as contender:
         contender.next("begins")
-        began, cpu = time.perf_counter(), stage.server_cpu()
+        began, watch = time.perf_counter(), stage.watch()
         stage.wait_until_all_is_done(stream, group)
-        wall, cpu = time.perf_counter() - began, stage.server_cpu() - cpu
-    return {"rate": count / wall, "server_us": cpu / count * 1e6, "server_busy": cpu / wall * 100}
+        wall, costs = time.perf_counter() - began, watch.costs(count, 0.0)
+    return {"rate": count / wall, "server_us": costs["server_us"], "server_busy": costs["server_busy"]}
 
 
 def stale(world: World) -> list[Entrant]:
@@ -104,15 +106,15 @@ def stale(world: World) -> list[Entrant]:
 
 def among_stale(world: World, number: int) -> Measured:
     """How late the new ones are while the old ones are taken over, and how fast that goes."""
-    stage, stream, count = world.stage, f"stale-{number}", world.size(PACE * SECONDS)
+    stage, stream, count = world.stage, f"stale-{number}", WARM_UP + world.size(PACE * SECONDS)
     stage.client.delete(stream)
     with stage.group(stream) as group:
         _leave_behind(world, stream, group, number)
-        asked: dict[str, Any] = {"stream": stream, "group": group, "does": "time", "count": count, "pace": PACE, "concurrency": 100}
+        asked: dict[str, Any] = {"stream": stream, "group": group, "does": "time", "count": count, "pace": PACE, "lease": LEASE}
         stage.client.config_set("slowlog-log-slower-than", SLOW_US)
         stage.client.slowlog_reset()
         with stage.contender(command_of_ours(world), asked, [world.tree]) as contender:
-            stage.wait_for_consumer(stream, group, but="dead")
+            stage.wait_for_client()
             left, began = _held_by(world, stream, group, "dead"), time.perf_counter()
             with stage.sender(world.setup, asked) as sender:
                 contender.next("begins")
@@ -120,7 +122,7 @@ def among_stale(world: World, number: int) -> Measured:
                 told = contender.next("ends")
             taken, wall = left - _held_by(world, stream, group, "dead"), time.perf_counter() - began
         slow = stage.client.slowlog_len()
-    return {**percentiles(told["latencies"]), "slow_commands": slow, **({"reclaimed_s": taken / wall} if number else {})}
+    return {**percentiles(told["latencies"][WARM_UP:]), "slow_commands": slow, **({"reclaimed_s": taken / wall} if number else {})}
 
 
 def _leave_behind(world: World, stream: str, group: str, number: int) -> None:
@@ -158,8 +160,8 @@ def among_parked(world: World, number: int) -> Measured:
         asked = {"stream": stream, "group": group, "codec": "json", "count": due, "concurrency": 100}
         with stage.contender(command_of_ours(world), asked, [world.tree]) as contender:
             contender.next("begins")
-            cpu = stage.server_cpu()
+            watch = stage.watch()
             told = contender.next("ends")
-            cpu = stage.server_cpu() - cpu
+            costs = watch.costs(due, told["cpu"])
         stage.client.delete(keys.due, keys.parked, keys.retry)
-    return {"promoted_s": told["count"] / told["wall"], "server_us": cpu / due * 1e6, "rss_mb": told["rss_mb"]}
+    return {"promoted_s": told["count"] / told["wall"], **costs, "rss_mb": told["rss_mb"]}

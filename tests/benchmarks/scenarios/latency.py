@@ -34,11 +34,14 @@ def late(world: World, pace: int, command: Sequence[str], path: Sequence[Path] =
     with stage.group(stream) as group, stage.contender(command, {**asked, "group": group}, path) as contender:
         stage.wait_for_reader()
         with stage.sender(world.setup, asked) as sender:
-            sender.next("sent")
-        contender.next("begins")
-        told = contender.next("ends")
+            contender.next("begins")
+            watch = stage.watch()
+            sent = sender.next("sent")
+            told = contender.next("ends")
+            costs = watch.costs(count, told["cpu"] + sent["cpu"])
         stage.wait_for_acknowledgements([stream], group)
-    return percentiles(told["latencies"][WARM_UP:]) | {"worker_us": told["cpu"] / count * 1e6}
+    costs["worker_us"] = told["cpu"] / count * 1e6
+    return {**percentiles(told["latencies"][WARM_UP:]), **costs}
 
 
 def percentiles(latencies: Sequence[float]) -> Measured:

@@ -31,9 +31,8 @@ def publish(world: World, who: str, way: str, count: int) -> Measured:
     asked = {"stream": stream, "who": who, "way": way, "count": count, "uvloop": world.setup.speed}
     with stage.contender([str(world.setup.python), str(CONTENDERS / "publishing.py")], asked, [world.tree]) as contender:
         contender.next("begins")
-        cpu = stage.server_cpu()
+        watch = stage.watch()
         told = contender.next("ends")
-        cpu = stage.server_cpu() - cpu
+        costs = watch.costs(count, told["cpu"])
     assert stage.client.xlen(stream) == count
-    each = 1e6 / count
-    return {"rate": count / told["wall"], "worker_us": told["cpu"] * each, "server_us": cpu * each, "rss_mb": told["rss_mb"]}
+    return {"rate": count / told["wall"], **costs, "rss_mb": told["rss_mb"]}
