@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,6 +27,10 @@ _UNITS = {
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmgt])(i?)b?", re.IGNORECASE)
+
+OTHER_VARIABLES = ("APP", "LEASH", "DEMO_LEDGER", "DEMO_STREAM")
+"""What else is read from the environment: the command line's program, a child's end of the line to its supervisor, the demo's own."""
+_OF_A_SERVICE = re.compile(r"STREAMWORKER_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)")
 
 ONLY_OUTSIDE = ("workers", "health_addr", "liveness_limit")
 """What must be known before the program is imported, so that a program cannot say it."""
@@ -58,9 +63,12 @@ def parse_size(text: str) -> int:
     """A size as people write it, in bytes: `512MB` (millions), `512MiB` or `512Mi` (1024 * 1024). Raises `SetupError`."""
     found = _SIZE.fullmatch(text.strip())
     if found is None:
-        raise SetupError(f"{text!r} is not a size: write it with its unit, such as 512MB, 512MiB or 2GB")
+        raise SetupError(f"{text!r} is not a size: write it in kB, MB, GB, KiB, MiB or GiB, such as 512MB, 512MiB or 2GB")
     amount, unit, binary = found.groups()
-    return int(float(amount) * (1024 if binary else 1000) ** ("kmgt".index(unit.lower()) + 1))
+    size = int(float(amount) * (1024 if binary else 1000) ** ("kmgt".index(unit.lower()) + 1))
+    if size < 1:
+        raise SetupError(f"{text!r} is no room at all: write a size above zero, such as 64MB")
+    return size
 
 
 def format_size(size: int) -> str:
@@ -162,6 +170,18 @@ def workers_wanted(environment: Mapping[str, str], flags: Mapping[str, Any]) -> 
     if flags.get("workers") is None and "workers" not in _find(environment):
         return 1  # whatever else is wrong may be mended by what the program says
     return Settings.load(environment, flags, {}).workers
+
+
+def misspelt(environment: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    """The variables with our prefix that mean nothing, each with the one that was probably meant.
+
+    Those are left out that Kubernetes sets for a Service named `streamworker`.
+    """
+    names = [name.upper() for name in Settings.model_fields]
+    known = [*names, *(f"{name}_FILE" for name in names), *OTHER_VARIABLES]
+    ours = [name.removeprefix(PREFIX) for name in environment if name.startswith(PREFIX) and not _OF_A_SERVICE.fullmatch(name)]
+    near = {name: get_close_matches(name, known, n=1, cutoff=0.7) for name in sorted(ours) if name not in known}
+    return [(PREFIX + name, PREFIX + found[0] if found else None) for name, found in near.items()]
 
 
 def _find(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -43,9 +43,10 @@ _LOOK = (
 
 COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
-        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hscan", "hset", "pttl", "set", "time",
-        "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xinfo|consumers", "xinfo|groups",
-        "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore", "zrem",
+        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hscan", "hset", "pexpire", "pttl",
+        "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xinfo|consumers",
+        "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore", "zrem",
+        "zremrangebyrank", "zscore",
     ),
     Role.PUBLISHER: (*_LOGIN, "xadd"),
     Role.DASHBOARD: (*_LOGIN, *_LOOK),
@@ -120,7 +121,9 @@ def _key_rights(role: Role, streams: Sequence[str], groups: Sequence[str], publi
 def _group_rights(role: Role, keys: GroupKeys) -> dict[str, str]:
     match role:
         case Role.WORKER:
-            return dict.fromkeys((keys.stream, keys.due, keys.parked, keys.retry, keys.dead_letters, keys.sweep), "RW")
+            return dict.fromkeys(
+                (keys.stream, keys.due, keys.parked, keys.retry, keys.dead_letters, keys.sweep, keys.settled, keys.known), "RW"
+            )
         case Role.ADMIN:
             return dict.fromkeys((keys.stream, keys.due), "R") | dict.fromkeys((keys.retry, keys.dead_letters), "RW")
         case _:

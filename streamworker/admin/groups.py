@@ -13,6 +13,14 @@ from streamworker.streams.wire import Link
 MOST_NAMED = 5
 
 
+class NoSuchStream(SetupError):
+    """There is no stream of this name."""
+
+    def __init__(self, stream: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.stream = stream
+
+
 async def stream_exists(link: Link, key: str) -> bool:
     """Whether there is such a stream. Raises `ServerError` when the key holds something else."""
     try:
@@ -32,11 +40,12 @@ async def choose_group(link: Link, stream: str, named: str | None) -> str:
     names = [info.name for info in await groups.describe(link, stream)] if there else []
     if named is not None:
         if named not in names and not await _has_left_something(link, stream, named):
-            raise SetupError(_no_such_group(stream, named, names, there))
+            sentence = _no_such_group(stream, named, names, there)
+            raise SetupError(sentence) if there else NoSuchStream(stream, sentence)
         return named
     if not there:
-        raise SetupError(
-            f"there is no stream {stream!r}; if it had a group whose dead letters are still there, name it with --group"
+        raise NoSuchStream(
+            stream, f"there is no stream {stream!r}; if it had a group whose dead letters are still there, name it with --group"
         )
     if not names:
         raise SetupError(f"stream {stream!r} has no group yet: a worker makes its group when it starts")

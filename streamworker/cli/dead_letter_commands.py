@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streamworker.cli.options import Group, Output, OutputForm, RedisUrl, Stream
+from streamworker.cli.options import Group, Lines, LinesForm, Output, OutputForm, RedisUrl, Stream
 from streamworker.cli.root import app as cli
 
 dlq: typer.Typer = typer.Typer(
@@ -48,7 +48,7 @@ def ls(
 
 @dlq.command()
 def show(
-    stream: Stream, dead_letter_id: One, group: Group = None, output: OutputForm = Output.AUTO, redis_url: RedisUrl = None
+    stream: Stream, dead_letter_id: One, group: Group = None, output: LinesForm = Lines.AUTO, redis_url: RedisUrl = None
 ) -> None:
     """Show all of one dead letter: how it ended, its headers and fields, the traceback."""
     from streamworker.cli.dead_letters import opened, print_one

@@ -12,7 +12,7 @@ import typer
 
 from streamworker.admin.dead_letters import DeadLetterEntry, DeadLetters, Wanted, counted_by_reason, reason_named
 from streamworker.admin.groups import choose_group, stream_exists
-from streamworker.cli.options import Output
+from streamworker.cli.options import Lines, Output
 from streamworker.cli.printing import print_json, readable
 from streamworker.cli.showing import (
     added_at,
@@ -92,7 +92,7 @@ async def print_rows_of(link: Link, found: Sequence[DeadLetterEntry], output: Ou
         print_rows(columns, [_row(letter, now) for letter in found], cut="ERROR", fold={"HANDLER", "REASON"})
 
 
-async def print_one(letters: DeadLetters, text: str, output: Output) -> bool:
+async def print_one(letters: DeadLetters, text: str, output: Lines) -> bool:
     """Print all of one dead letter; false, and said, when it is not there."""
     letter = await letters.find(complete_id(text))
     if letter is None:

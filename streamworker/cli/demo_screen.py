@@ -16,6 +16,8 @@ from streamworker.demo.telling import Snapshot
 
 STATE_STYLES = {"starting": "dim", "working": "green", "killed": "bold red"}
 
+WIDE = 200
+
 
 class Screen:
     """Two bars and a line of figures, drawn anew with each snapshot; on standard error, so that the summary can be piped."""
@@ -25,7 +27,7 @@ class Screen:
         self._published = self._bars.add_task("published", total=entries)
         self._settled = self._bars.add_task("settled", total=entries)
         self._figures = Text()
-        self._live = Live(Group(self._bars, self._figures), console=Console(stderr=True), refresh_per_second=10)
+        self._live = Live(Group(self._bars, self._figures), console=_wide_in_a_pipe(), refresh_per_second=10)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -46,9 +48,15 @@ class Screen:
         self._live.update(Group(self._bars, figures), refresh=True)
 
 
+def _wide_in_a_pipe() -> Console:
+    """Where nobody sees it grow, whole lines matter more than how they look."""
+    console = Console(stderr=True)
+    return console if console.is_terminal else Console(stderr=True, width=WIDE)
+
+
 def print_summary(count: Count) -> None:
     """Print the count on standard output, and what it means."""
-    out = Console(highlight=False)
+    out = Console(highlight=False, soft_wrap=True)
     out.print(
         f"published {count.published}   handled {count.handled}   retried {count.retried}   "
         f"reclaimed {count.reclaimed}   dead letters {count.dead_letters}   lost {count.lost}",

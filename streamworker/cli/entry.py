@@ -13,6 +13,19 @@ def main() -> None:
         options = read_quickly(sys.argv[2:])
         if options is not None:
             sys.exit(ask(options["addr"] or None, options["probe"]))
+    if sys.argv[1:2] == ["run"]:
+        _end_in_order_when_told_to()
     from streamworker.cli.main import main as run
 
     run()
+
+
+def _end_in_order_when_told_to() -> None:
+    """Until the worker has handlers of its own, TERM ends it with 0: nothing is in hand, and an import may take long.
+
+    As process 1 of a container it would not even notice TERM without this.
+    """
+    import os
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

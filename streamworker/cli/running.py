@@ -18,6 +18,7 @@ from streamworker.app import StreamWorker
 from streamworker.cli.processes import same_command
 from streamworker.errors import SetupError
 from streamworker.observe.logging import configure
+from streamworker.observe.variables import warn_of_strange_variables
 from streamworker.settings import Settings
 from streamworker.supervisor.endpoints import health_endpoints
 from streamworker.supervisor.heartbeat import heartbeat
@@ -37,7 +38,9 @@ def run_worker(app: StreamWorker, settings: Settings, leash: Leash | None = None
     configure(settings.log_level, settings.log_format)
     log: Any = structlog.get_logger("streamworker.worker")
     window = Window()
-    if leash is not None:
+    if leash is None:
+        warn_of_strange_variables(os.environ, log)
+    else:
         settings = share_of(settings, leash.number, random())  # noqa: S311  # spreads the children's ends, guards nothing
     address = None if leash is not None else where_to_listen(settings.health_addr, os.environ)
     endpoints = health_endpoints(address, window.seen, settings.liveness_limit, log)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from streamworker.cli.failing import sentences_for_errors
+from streamworker.cli.suggesting import streams_suggested
 from streamworker.errors import ConnectionLost, ServerError, SetupError, Unreachable
 from streamworker.settings import Settings
 from streamworker.streams import inspecting
@@ -43,7 +44,7 @@ def session(redis_url: str | None, *names: str | None) -> Iterator[Session]:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that does not know a character must not end the command
-    with sentences_for_errors(), asyncio.Runner() as runner:
+    with sentences_for_errors(), streams_suggested(), asyncio.Runner() as runner:
         for name in names:
             _check_name(name)
         settings = Settings.load(os.environ, {"redis_url": redis_url}, {})

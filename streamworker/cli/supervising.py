@@ -13,6 +13,7 @@ from streamworker.addresses import where_to_listen
 from streamworker.cli.failing import print_error
 from streamworker.cli.processes import same_command
 from streamworker.observe.logging import configure
+from streamworker.observe.variables import warn_of_strange_variables
 from streamworker.settings import Settings
 from streamworker.supervisor.endpoints import health_endpoints
 from streamworker.supervisor.signals import Signals
@@ -25,15 +26,16 @@ def supervise(flags: Mapping[str, Any]) -> ExitCode:
     settings = Settings.load(os.environ, flags, {})
     configure(settings.log_level, settings.log_format)
     log: Any = structlog.get_logger("streamworker.supervisor")
+    warn_of_strange_variables(os.environ, log)
     supervisor = Supervisor(same_command(), settings, log)
     address = where_to_listen(settings.health_addr, os.environ)
     with health_endpoints(address, supervisor.seen, settings.liveness_limit, log):
-        code = asyncio.run(_run(supervisor))
+        code = asyncio.run(_run(supervisor, log))
     if supervisor.last_words:
         print_error(supervisor.last_words)
     return code
 
 
-async def _run(supervisor: Supervisor) -> ExitCode:
-    with Signals(supervisor).installed():
+async def _run(supervisor: Supervisor, log: Any) -> ExitCode:
+    with Signals(supervisor, log).installed():
         return await supervisor.run()

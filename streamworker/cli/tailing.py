@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from streamworker.admin.groups import stream_exists
+from streamworker.admin.groups import NoSuchStream, stream_exists
 from streamworker.cli.options import Lines
 from streamworker.cli.printing import print_json
 from streamworker.cli.showing import entry_text, fields_record, for_people, say
@@ -46,7 +46,7 @@ def start_id(text: str, *, follow: bool, count: int | None) -> str:
 async def show_some(link: Link, stream: str, first: str | None, count: int, form: Lines) -> None:
     """Print `count` entries: the last ones, or those from `first` on. Raises `SetupError` when there is no such stream."""
     if not await stream_exists(link, stream):
-        raise SetupError(f"there is no stream {stream!r}; to wait for its first entry, add -f")
+        raise NoSuchStream(stream, f"there is no stream {stream!r}; to wait for its first entry, add -f")
     if first is None:
         _show(await _last(link, stream, count), form)
         return

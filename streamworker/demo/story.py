@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import timedelta
 from time import monotonic
 
@@ -16,7 +16,7 @@ from streamworker.demo.ledger import Ledger
 from streamworker.demo.workers import Worker
 from streamworker.errors import StreamWorkerError
 from streamworker.streams import groups, inspecting, publishing
-from streamworker.streams.keys import GroupKeys, keys_of
+from streamworker.streams.keys import GroupKeys, keys_of, name_claim
 from streamworker.streams.wire import Link
 
 LOOK_AGAIN = timedelta(milliseconds=50)
@@ -115,10 +115,11 @@ class Story:
             p95=_p95(tally.delays),
         )
 
-    async def clean_up(self) -> None:
-        """Remove every key of the demo."""
+    async def clean_up(self, consumers: Sequence[str]) -> None:
+        """Remove every key of the demo; its consumers have ended."""
         keys = self.keys
-        await inspecting.delete_keys(self._link, [keys.stream, keys.due, keys.parked, keys.retry, keys.dead_letters, keys.sweep])
+        names = [name_claim(keys.stream, GROUP, consumer) for consumer in consumers]
+        await inspecting.delete_keys(self._link, [*astuple(keys), *names])
 
 
 def _fields(number: int) -> Fields:

@@ -17,6 +17,7 @@ from streamworker.streams.connections import Endpoint
 from streamworker.streams.wire import Link
 
 STREAM = "orders"
+CONSUMERS = ("worker-1", "worker-2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ async def tell(endpoint: Endpoint, *, private: bool, entries: int, rate: float, 
                     logs = "\n".join(f"{worker.name}: {worker.log[-2000:]}" for worker in workers)
                     raise Stuck(f"{stuck}\n{logs}") from None
         finally:
-            await story.clean_up()
+            await story.clean_up(CONSUMERS)
             await link.close()
 
 
@@ -82,7 +83,7 @@ async def _look(story: Story, workers: list[Worker]) -> Snapshot:
 
 @contextmanager
 def _two_workers(url: str, stream: str, folder: Path) -> Iterator[list[Worker]]:
-    workers = [Worker(name, url, stream, folder) for name in ("worker-1", "worker-2")]
+    workers = [Worker(name, url, stream, folder) for name in CONSUMERS]
     try:
         yield workers
     finally:

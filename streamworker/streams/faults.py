@@ -97,6 +97,11 @@ def concerns_all(error: ServerError) -> bool:
     return remedy_for(error) in (Remedy.CALL_AGAIN, Remedy.RECONNECT) and error.code != "OOM"
 
 
+def answers_nobody(error: ServerError) -> bool:
+    """Whether the server says this to every command, so that any other answer tells that it is over."""
+    return error.code in {"LOADING", "MASTERDOWN", "BUSY"}
+
+
 def remedy_for(error: ServerError) -> Remedy:
     """What helps against this error."""
     if error.code == "UNBLOCKED" and "instance state changed" in str(error):

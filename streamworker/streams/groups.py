@@ -62,6 +62,21 @@ async def find(link: Link, stream: str, group: str) -> GroupInfo | None:
     return next((info for info in await describe(link, stream) if info.name == group), None)
 
 
+async def remember(link: Link, keys: GroupKeys, last_id: str) -> None:
+    """Write down that the group exists, and how far it is, for a worker that starts when it is gone; not on a full server."""
+    try:
+        await link.call("SET", keys.known, last_id)
+    except ServerError as error:
+        if error.code != "OOM":
+            raise
+
+
+async def remembered(link: Link, keys: GroupKeys) -> str | None:
+    """How far a group was that existed once, as `remember` has noted it."""
+    noted = await link.call("GET", keys.known)
+    return None if noted is None else noted.decode()
+
+
 async def oldest_pending(link: Link, stream: str, group: str) -> str | None:
     """The lowest id that is pending with anybody, if any."""
     reply = await link.call("XPENDING", stream, group)

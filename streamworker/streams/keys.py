@@ -22,6 +22,8 @@ class GroupKeys:
     retry: str
     dead_letters: str
     sweep: str
+    settled: str
+    known: str
 
 
 def keys_of(stream: str, group: str) -> GroupKeys:
@@ -34,6 +36,8 @@ def keys_of(stream: str, group: str) -> GroupKeys:
         retry=f"{tagged}:retry:{group}",
         dead_letters=f"{tagged}:dlq:{group}",
         sweep=f"{tagged}:sw:sweep:{group}",
+        settled=f"{tagged}:sw:settled:{group}",
+        known=f"{tagged}:sw:known:{group}",
     )
 
 

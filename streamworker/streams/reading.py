@@ -13,11 +13,7 @@ from streamworker.streams.scripts import script
 from streamworker.streams.wire import Argument, Link
 
 READ_MARGIN_SECONDS = 3.0
-"""How much longer than its BLOCK a read may take before the connection counts as dead."""
-
-
-BODIES_SECONDS = 30.0
-"""How long a reply that carries entries may take: they may be large, and the way to the server slow."""
+"""How much longer than its BLOCK a read may be without any answer before the connection counts as dead."""
 
 RECONCILE_PAGE = 20
 
@@ -74,7 +70,7 @@ async def fill(
     numbers = [number for number, room in enumerate(rooms, 1) for _ in room.keys]
     sizes = [room.size for room in rooms]
     arguments: list[Argument] = [group, consumer, most_bytes, max(1, expected_bytes), len(rooms), *sizes, *numbers]
-    found, refused = await script("fill").run(link, keys, arguments, within=BODIES_SECONDS)
+    found, refused = await script("fill").run(link, keys, arguments, within=READ_MARGIN_SECONDS)
     taken = [Taken(keys[at - 1], _entry(raw), 1) for at, entries in found for raw in entries]
     return taken, {keys[at - 1]: answered(text.decode(errors="replace")) for at, text in refused}
 
@@ -88,29 +84,41 @@ async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, co
 
 
 async def reclaim(
-    link: Link, key: str, group: str, consumer: str, *, lease_ms: int, cursor: str, count: int, not_after_ms: int
+    link: Link,
+    key: str,
+    group: str,
+    consumer: str,
+    *,
+    lease_ms: int,
+    cursor: str,
+    count: int,
+    most_bytes: int,
+    not_after_ms: int,
+    lost: Collection[str] = (),
 ) -> tuple[Page | None, int]:
     """Take over entries that have been idle for a whole lease, one page from `cursor` on; counts a crash of each that may have run.
 
-    Answers the server's time in ms beside the page, which is `None` when that time is past `not_after_ms`: then nothing was taken.
+    It ends with the entry that fills `most_bytes`. `lost` are those that we hold without a lease: they are left to others. Answers the
+    server's time in ms beside the page, which is `None` when that time is past `not_after_ms`: then nothing was taken.
     """
-    arguments: list[Argument] = [group, consumer, lease_ms, cursor, count, not_after_ms]
-    now_ms, too_late, following, entries, trimmed = await script("reclaim").run(link, [key], arguments, within=BODIES_SECONDS)
+    arguments: list[Argument] = [group, consumer, lease_ms, cursor, count, not_after_ms, most_bytes, *lost]
+    now_ms, too_late, following, entries, trimmed = await script("reclaim").run(link, [key], arguments)
     if too_late:
         return None, now_ms
     return _page(key, None if following == b"0-0" else following.decode(), entries, trimmed), now_ms
 
 
-async def reconcile(link: Link, key: str, group: str, consumer: str, *, held: Collection[str], died: bool) -> list[Page]:
-    """Take up every entry pending under our name that we do not hold; `died` says that its last owner of this name is dead."""
-    pages: list[Page] = []
-    following: str | None = "-"
-    while following is not None:
-        arguments: list[Argument] = [group, consumer, following, RECONCILE_PAGE, int(died), *held]
-        after, entries, trimmed = await script("reconcile").run(link, [key], arguments, within=BODIES_SECONDS)
-        following = after.decode() or None
-        pages.append(_page(key, following, entries, trimmed))
-    return pages
+async def reconcile(
+    link: Link, key: str, group: str, consumer: str, *, cursor: str, held: Collection[str], died: bool, most_bytes: int
+) -> tuple[Page, bool]:
+    """Take up what is pending under our name and not held by us, one page from `cursor` on (`-`: from the beginning).
+
+    It ends with the entry that fills `most_bytes`; answers, beside the page, whether something was left for that reason. `died` says
+    that the last owner of this name is dead, which is written down for what is left, too.
+    """
+    arguments: list[Argument] = [group, consumer, cursor, RECONCILE_PAGE, int(died), most_bytes, *held]
+    following, entries, trimmed, left = await script("reconcile").run(link, [key], arguments)
+    return _page(key, following.decode() or None, entries, trimmed), left > 0
 
 
 async def may_sweep(link: Link, key: str, consumer: str, *, interval_ms: int) -> bool:

@@ -30,14 +30,14 @@ async def ack(link: Link, group: str, leases: Sequence[Lease]) -> int:
     return int(await link.call("XACK", key, group, *entry_ids))
 
 
-async def commit(link: Link, group: str, lease: Lease, publishes: Sequence[Outgoing]) -> bool:
+async def commit(link: Link, group: str, keys: GroupKeys, lease: Lease, publishes: Sequence[Outgoing]) -> bool:
     """Acknowledge and publish together; false when somebody else has settled the entry, and then nothing was published."""
     arguments = _fence(group, lease)
     for outgoing in publishes:
         trim = "" if outgoing.max_length is None else outgoing.max_length
         arguments += [trim, len(outgoing.fields), *outgoing.fields]
     targets = [outgoing.stream for outgoing in publishes]
-    return bool(await script("settle_commit").run(link, [lease.key, *targets], arguments))
+    return bool(await script("settle_commit").run(link, [*_fenced(keys, lease), *targets], arguments))
 
 
 async def retry_later(
@@ -45,19 +45,19 @@ async def retry_later(
 ) -> bool:
     """Park the entry until it is due; false when it is not ours any more."""
     arguments = [*_fence(group, lease), delay_ms, original_id, envelope]
-    return bool(await script("settle_retry").run(link, [lease.key, keys.parked, keys.due], arguments))
+    return bool(await script("settle_retry").run(link, [*_fenced(keys, lease), keys.parked, keys.due], arguments))
 
 
 async def release(link: Link, group: str, keys: GroupKeys, lease: Lease, *, envelope: bytes) -> bool:
     """Give the entry to whoever reads next; false when it is not ours any more."""
     arguments = [*_fence(group, lease), envelope]
-    return bool(await script("settle_release").run(link, [lease.key, keys.retry], arguments))
+    return bool(await script("settle_release").run(link, [*_fenced(keys, lease), keys.retry], arguments))
 
 
 async def dead_letter(link: Link, group: str, keys: GroupKeys, lease: Lease, *, fields: Fields, keep_last: int | None) -> bool:
     """Write the dead letter and acknowledge; false when the entry is not ours any more."""
     arguments = [*_fence(group, lease), "" if keep_last is None else keep_last, *fields]
-    return bool(await script("settle_dead_letter").run(link, [lease.key, keys.dead_letters], arguments))
+    return bool(await script("settle_dead_letter").run(link, [*_fenced(keys, lease), keys.dead_letters], arguments))
 
 
 async def promote(link: Link, keys: GroupKeys, *, limit: int, cursor: int = 0) -> Promotion:
@@ -73,9 +73,9 @@ async def renew(link: Link, group: str, leases: Sequence[Lease]) -> set[str]:
     return {raw.decode() for raw in lost}
 
 
-async def recount(link: Link, group: str, lease: Lease, count: int) -> bool:
+async def recount(link: Link, group: str, keys: GroupKeys, lease: Lease, count: int) -> bool:
     """Set the entry's delivery count; false when it is not ours any more."""
-    return bool(await script("recount").run(link, [lease.key], [*_fence(group, lease), count]))
+    return bool(await script("recount").run(link, _fenced(keys, lease), [*_fence(group, lease), count]))
 
 
 def renewal(group: str, leases: Sequence[Lease]) -> list[Argument]:
@@ -84,6 +84,11 @@ def renewal(group: str, leases: Sequence[Lease]) -> list[Argument]:
     return [group, leases[0].consumer, int(leases[0].of_retry), *tokens]
 
 
+def _fenced(keys: GroupKeys, lease: Lease) -> list[str]:
+    """The keys that every fenced script starts with."""
+    return [lease.key, keys.settled]
+
+
 def _fence(group: str, lease: Lease) -> list[Argument]:
-    """What every fenced script starts with; entries of the retry stream are removed when they are settled."""
+    """The arguments that every fenced script starts with; entries of the retry stream are removed when they are settled."""
     return [group, lease.consumer, lease.entry_id, lease.count, int(lease.of_retry)]

@@ -15,7 +15,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
 from streamworker.streams.connections import CONNECT_SECONDS, Endpoint
-from streamworker.streams.faults import Remedy, remedy_for, translate
+from streamworker.streams.faults import Remedy, answers_nobody, remedy_for, translate
+from streamworker.streams.recovery import Recovery
 
 Argument: TypeAlias = str | bytes | int | float
 Reply: TypeAlias = Any
@@ -23,10 +24,11 @@ Reply: TypeAlias = Any
 
 @dataclass(slots=True)
 class _Waiting:
-    """A command whose reply has not come: who waits for it, and the loop time at which the connection counts as dead."""
+    """A command whose reply has not come: who waits for it, since when (loop time), and how long the server may be silent."""
 
     future: asyncio.Future[Reply]
-    deadline: float
+    since: float
+    within: float
 
 
 class Wire:
@@ -43,6 +45,8 @@ class Wire:
         self._waiting: deque[_Waiting] = deque()
         self._watchdog: asyncio.TimerHandle | None = None
         self.broken: ConnectionLost | None = None
+        self._heard_at = self._loop.time()
+        self._listen_for_bytes()
         self._tasks = [self._loop.create_task(self._write()), self._loop.create_task(self._read())]
 
     @classmethod
@@ -63,7 +67,8 @@ class Wire:
     def call(self, *command: Argument, within: float) -> asyncio.Future[Reply]:
         """Send a command; the future holds its reply, or the server's error as `ServerError`.
 
-        `within` is how many seconds the reply may take; after that the connection counts as dead.
+        `within` is how many seconds the server may be silent while it is this command's turn; after that the connection counts as dead.
+        A reply that is on its way may take as long as it is large and the way is slow.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         if self.broken is not None:
@@ -75,10 +80,10 @@ class Wire:
             # The command cannot be written at all, such as a name with half a surrogate pair; nothing was sent.
             future.set_exception(ServerError("ERR", f"this command cannot be sent: {type(error).__name__}"))
             return future
-        self._waiting.append(_Waiting(future, self._loop.time() + within))
+        self._waiting.append(_Waiting(future, self._loop.time(), within))
         self._wanted.set()
         if self._watchdog is None:
-            self._watchdog = self._loop.call_at(self._waiting[0].deadline, self._check_deadline)
+            self._watchdog = self._loop.call_at(self._deadline, self._check_deadline)
         return future
 
     async def close(self) -> None:
@@ -127,11 +132,30 @@ class Wire:
         else:
             future.set_result(reply)
 
+    def _listen_for_bytes(self) -> None:
+        """Note when bytes come in, a reply's first ones as well as its last; redis-py tells of whole replies only."""
+        reader = getattr(self._connection, "_reader", None)
+        if not isinstance(reader, asyncio.StreamReader):
+            return  # a server inside this process, as some tests have it, is never silent
+        feed = reader.feed_data
+
+        def feed_data(data: Any) -> None:
+            self._heard_at = self._loop.time()
+            feed(data)
+
+        reader.feed_data = feed_data  # type: ignore[method-assign]
+
+    @property
+    def _deadline(self) -> float:
+        """Until when something must be heard."""
+        first = self._waiting[0]
+        return max(first.since, self._heard_at) + first.within
+
     def _check_deadline(self) -> None:
         self._watchdog = None
         if not self._waiting:
             return
-        deadline = self._waiting[0].deadline
+        deadline = self._deadline
         if deadline <= self._loop.time():
             self._break(ConnectionLost("the server did not answer in time"))
         else:
@@ -153,10 +177,15 @@ class Wire:
 
 
 class Link:
-    """A wire that is opened when first needed and opened anew after it broke. It never repeats a command."""
+    """A wire that is opened when first needed and opened anew after it broke. It never repeats a command.
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    `recovery` is told when the server answers again after it did not.
+    """
+
+    def __init__(self, endpoint: Endpoint, recovery: Recovery | None = None) -> None:
         self.endpoint = endpoint
+        self.recovery: Recovery = Recovery() if recovery is None else recovery
+        self._is_down = False
         self._wire: Wire | None = None
         self._opening = asyncio.Lock()
         self._tries = 0
@@ -164,10 +193,21 @@ class Link:
 
     async def call(self, *command: Argument, within: float = 5.0) -> Reply:
         """Send a command and wait for its reply. Raises `ConnectionLost` or `ServerError`."""
-        wire = self._wire
-        if wire is None or wire.broken is not None:
-            wire = await self.connect()
-        return await wire.call(*command, within=within)
+        try:
+            wire = self._wire
+            if wire is None or wire.broken is not None:
+                wire = await self.connect()
+            reply = await wire.call(*command, within=within)
+        except ConnectionLost:
+            self._is_down = True
+            raise
+        except ServerError as error:
+            self._is_down |= answers_nobody(error)
+            raise
+        if self._is_down:
+            self._is_down = False
+            self.recovery.noticed()
+        return reply
 
     async def connect(self) -> Wire:
         """The open wire, opened now if need be. Those who ask while somebody tries share that try, so that none waits for many."""
@@ -183,6 +223,7 @@ class Link:
                 self._wire = await Wire.open(self.endpoint)
             except StreamWorkerError as error:
                 self._failure = error
+                self._is_down = True
                 raise
             self._failure = None
             return self._wire

@@ -1,10 +1,12 @@
 """`/livez`, `/readyz` and `/startupz` over HTTP, from threads of their own: they answer while a handler blocks the event loop.
 
-Smaller than http.server on purpose: a request is a few lines, gets two seconds in all, and can neither hang a thread nor fill memory.
+A request gets two seconds in all and a few kilobytes. Of those that are too many at once the oldest goes: a probe that has just come says
+at once what it wants, so those that hold a place have held it in silence.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import socketserver
@@ -14,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
@@ -57,63 +60,95 @@ def _listening(address: tuple[str, int], see: Callable[[], Seen], limit: timedel
         ) from None
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
+class _Server(ThreadingHTTPServer):
     block_on_close = False
-    request_queue_size = 64
+    request_queue_size = 128
 
     def __init__(self, family: int, address: tuple[str, int], see: Callable[[], Seen], limit: timedelta) -> None:
         self.address_family = family
         self.see = see
         self.limit = limit
-        self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
+        self._since: dict[Any, float] = {}
+        """The open connections, the oldest first."""
+        self._lock = threading.Lock()
         super().__init__(address, _Request)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+    def server_bind(self) -> None:
+        """As HTTPServer does, but without asking the DNS for our own name, which may take long."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._since[request] = monotonic()
+            too_many = list(self._since)[:-MOST_AT_ONCE]
+        self._cut_off(too_many)
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Called by the thread that accepts, twice a second at least."""
+        with self._lock:
+            too_old = [request for request, since in self._since.items() if monotonic() - since > WITHIN_SECONDS]
+        self._cut_off(too_old)
+
+    def _cut_off(self, requests: list[Any]) -> None:
+        """Its thread sees the end of the connection, and ends."""
+        for request in requests:
+            with self._lock:
+                self._since.pop(request, None)
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._since.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Whoever asked has gone, or never asked; nothing to say."""
 
 
-class _Request(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        server = cast("_Server", self.server)
-        head = self._head()
-        method, target, *_ = [*head.split(b"\r\n", 1)[0].decode("latin-1").split(" "), "", ""]
-        status, kind, body = answer(method, target, server.see, server.limit)
-        lines = [
-            f"HTTP/1.1 {status.value} {status.phrase}",
-            f"Content-Type: {kind}; charset=utf-8",
-            f"Content-Length: {len(body)}",
-            "Cache-Control: no-store",
-            "Connection: close",
-        ]
-        text = "\r\n".join([*lines, "", ""]).encode()
-        self.request.sendall(text if method == "HEAD" else text + body)
+class _Head(io.BufferedReader):
+    """Reads a request's lines, up to a bound for all of them."""
 
-    def _head(self) -> bytes:
-        """What came before the empty line. Raises `TimeoutError` when it takes too long in all."""
-        deadline = monotonic() + WITHIN_SECONDS
-        head = b""
-        while b"\r\n\r\n" not in head and len(head) < LONGEST_REQUEST:
-            self.request.settimeout(max(0.001, deadline - monotonic()))
-            chunk = self.request.recv(LONGEST_REQUEST - len(head))
-            if not chunk:
-                break
-            head += chunk
-        self.request.settimeout(WITHIN_SECONDS)
-        return head
+    left = LONGEST_REQUEST
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(self.left if size is None or size < 0 else min(size, self.left))
+        self.left -= len(line)
+        return line
+
+
+class _Request(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.1"  # what is no request at all gets a status line too
+    rbufsize = 0
+    timeout = WITHIN_SECONDS
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = _Head(cast("io.RawIOBase", self.rfile))
+
+    def do_GET(self) -> None:
+        server = cast("_Server", self.server)
+        status, kind, body = answer(self.command, self.path, server.see, server.limit)
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815  # names that http.server looks for
+
+    def version_string(self) -> str:
+        """Which Python this is, is nobody's business."""
+        return "streamworker"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # its name there
+        """Probes come every few seconds."""
 
 
 def answer(method: str, target: str, see: Callable[[], Seen], limit: timedelta) -> tuple[HTTPStatus, str, bytes]:

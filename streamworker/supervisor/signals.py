@@ -7,8 +7,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from streamworker.supervisor.supervisor import Supervisor
+from streamworker.worker.exits import DRAINS_ALREADY
 
 
 class Signals:
@@ -16,8 +18,9 @@ class Signals:
     USR1 pauses and resumes reading. No user code runs on this event loop, so that its own handlers are never late.
     """
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, log: Any) -> None:
         self._supervisor = supervisor
+        self._log = log
         self._interrupts = 0
         self._has_terminal = sys.stdin is not None and sys.stdin.isatty()
 
@@ -45,6 +48,8 @@ class Signals:
         self._interrupts += 1
         if self._interrupts > 1:
             self._supervisor.hurry()
+        elif self._supervisor.stopping:
+            self._log.warning("signal.ignored", why=DRAINS_ALREADY)
         else:
             self._supervisor.drain("SIGINT: once more to stop at once" if self._has_terminal else "SIGINT")
 

@@ -66,7 +66,7 @@ PROBES: dict[str, Judge] = {"livez": alive, "readyz": ready, "startupz": started
 def _alive(watched: Watched, limit: timedelta) -> tuple[bool, str]:
     status = watched.status
     if status is None or not status.started:
-        return True, "starting"
+        return True, _starting(status)
     if status.draining:
         return True, "draining, which its watchdog bounds"
     if _is_stale(watched, limit):
@@ -77,7 +77,7 @@ def _alive(watched: Watched, limit: timedelta) -> tuple[bool, str]:
 def _ready(watched: Watched, limit: timedelta) -> tuple[bool, str]:
     status = watched.status
     if status is None or not status.started:
-        return False, "starting"
+        return False, _starting(status)
     if status.draining:
         return False, "draining"
     if _is_stale(watched, limit):
@@ -87,7 +87,11 @@ def _ready(watched: Watched, limit: timedelta) -> tuple[bool, str]:
 
 def _started(watched: Watched) -> tuple[bool, str]:
     is_up = watched.status is not None and watched.status.started
-    return is_up, "started" if is_up else "starting"
+    return is_up, "started" if is_up else _starting(watched.status)
+
+
+def _starting(status: Status | None) -> str:
+    return "starting" if status is None or not status.waits_for else f"starting; it waits for {status.waits_for}"
 
 
 def _reading(status: Status) -> str:

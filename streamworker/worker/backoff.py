@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import uniform
+
+from streamworker.streams.recovery import Recovery
+from streamworker.worker.waiting import one_happens_within
 
 FIRST_SECONDS = 0.1
 CAP_SECONDS = 5.0
@@ -23,3 +27,28 @@ class Pauses:
     def reset(self) -> None:
         """Start again with short pauses."""
         self._next = FIRST_SECONDS
+
+
+class Tries:
+    """Waits between tries at one thing: growing pauses, cut short when the server answers again, or when `stopping` is set.
+
+    What was tried again at once and failed may be what the connection dies of: it waits its whole pause the next time.
+    """
+
+    def __init__(self, recovery: Recovery, *stopping: asyncio.Event) -> None:
+        self._recovery = recovery
+        self._stopping = stopping
+        self._pauses = Pauses()
+        self._was_woken = False
+
+    async def wait(self) -> None:
+        """Wait until the next try."""
+        answers = self._recovery.awaited
+        events = self._stopping if self._was_woken else (*self._stopping, answers)
+        await one_happens_within(self._pauses.next(), *events)
+        self._was_woken = not self._was_woken and answers.is_set()
+
+    def reset(self) -> None:
+        """It went well."""
+        self._pauses.reset()
+        self._was_woken = False

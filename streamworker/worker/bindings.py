@@ -86,6 +86,8 @@ class Binding:
 
     async def _note(self, link: Link, info: GroupInfo) -> None:
         self.knows(info.last_delivered_id)
+        if self.on_lost == "stop":
+            await groups.remember(link, self.keys, info.last_delivered_id)
         oldest = await groups.oldest_pending(link, self.keys.stream, self.group) if info.pending else None
         self.resume_after = info.last_delivered_id if oldest is None else before(oldest)
 
@@ -123,10 +125,12 @@ class Binding:
 
     async def _start_id(self, link: Link, held: Collection[str]) -> str:
         """Where to make the group: where it was lost, unless the stream began anew since; a new group where its handlers say."""
+        if self.on_lost == "stop":
+            await self._stop_if_known(link)
         if self.known_id is None:
             return "0" if self.start == "earliest" else "$"
         if self.on_lost != "resume":
-            return self._start_by_policy()
+            return "0" if self.on_lost == "earliest" else "$"
         newest = await groups.last_id(link, self.keys.stream)
         began_anew = newest is None or order_of(newest) < order_of(self.known_id)
         if began_anew:
@@ -136,14 +140,16 @@ class Binding:
         places = [before(entry_id) for entry_id in held] + [self.known_id if self.resume_after is None else self.resume_after]
         return min(places, key=order_of)
 
-    def _start_by_policy(self) -> str:
-        if self.on_lost == "stop":
+    async def _stop_if_known(self, link: Link) -> None:
+        """Raises `GroupLost` where the group was there before, as this worker saw, or one before it."""
+        known = self.known_id if self.known_id is not None else await groups.remembered(link, self.keys)
+        if known is not None:
             stream = self.keys.stream
             raise GroupLost(
                 f"group {self.group!r} of stream {stream!r} has vanished: make it again where it should begin, with XGROUP CREATE "
-                f"{stream} {self.group} ID, and start the worker again"
+                f"{stream} {self.group} ID MKSTREAM, and start the worker again (ID is 0 for the first entry, $ for none of those "
+                f"there are; it was seen at {known})"
             )
-        return "0" if self.on_lost == "earliest" else "$"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from random import random
 from time import monotonic, perf_counter
 from typing import Any
 
-from streamworker.delivery import Failed, Interruption, Lease, Outcome, Unroutable
+from streamworker.delivery import Ack, Failed, Interrupted, Interruption, Lease, Outcome, Unroutable
 from streamworker.errors import CommitRefused, ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.deliveries import log_verdict
@@ -88,6 +88,8 @@ class Consumer:
             return trip.foregone
         if handler is None:
             return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])
+        if not self._leases.is_good(delivery.lease):
+            return Interrupted(Interruption.LEASE_LOST)
         if is_suspect(delivery):
             return await self._suspects.run(delivery, handler)
         return await self._executor.run(delivery, handler)
@@ -96,8 +98,12 @@ class Consumer:
         delivery, handler = trip.delivery, trip.handler
         retry, dead_letter = self._policies(handler)
         verdict = decide(outcome, delivery, retry, random())  # noqa: S311  # jitter
-        log_verdict(self._log, delivery, handler, verdict, perf_counter() - began)
+        seconds = perf_counter() - began
+        if not isinstance(verdict, Ack):
+            log_verdict(self._log, delivery, handler, verdict, seconds)
         await self._settlement.settle(delivery, handler, dead_letter, verdict)
+        if isinstance(verdict, Ack):  # only now, for what it publishes may be refused
+            log_verdict(self._log, delivery, handler, verdict, seconds)
 
     async def _guarded_trip(self, trip: Trip) -> None:
         """One delivery that cannot be carried through, whatever the reason, must not take the others with it."""
@@ -129,10 +135,10 @@ class Consumer:
 
     # ---- life and end -------------------------------------------------------------------------------------------------------
 
-    async def claim_name(self) -> None:
-        """See that nobody else has this consumer's given name. Raises `SetupError` when somebody has."""
-        if self._claim is not None:
-            await self._claim.make(self._link, self._drain_wanted)
+    @property
+    def claim(self) -> NameClaim | None:
+        """The claim of this consumer's name, where it was given; to be made before `run`, which keeps it."""
+        return self._claim
 
     async def run(self) -> None:
         """Consume until a drain has ended it."""

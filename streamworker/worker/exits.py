@@ -16,3 +16,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 3
     GRACE_EXCEEDED = 4
     INTERRUPTED = 130
+
+
+DRAINS_ALREADY = "SIGINT: it drains already; once more to stop at once"
+"""What to say to the first INT that comes during a drain: the second one is obeyed, whatever came before."""

@@ -109,20 +109,27 @@ class Intake:
             self._log.info("entries.reclaimed", stream=page.key, entries=len(page.taken))
         await self.accept(page.taken, sent_at)
 
-    async def reconcile(self) -> None:
-        """Take up what is pending under our name without our knowledge: a reply was lost.
+    async def reconcile(self) -> bool:
+        """Take up what is pending under our name without our knowledge, because a reply was lost; false when memory was full before
+        all of it was here.
 
         At the very first look it is an earlier run's of the same name, which died with it.
         """
+        complete = True
         async with self.lock:
             for binding in self._plan.bindings:
                 for key in (binding.keys.retry, binding.keys.stream) if binding.ready else ():
-                    await self._reconcile(key, binding.group)
+                    complete &= await self._reconcile(key, binding.group)
                     self._looked_at.add(key)
+        return complete
 
     def held_of(self, binding: Binding) -> list[str]:
         """What is held here of a stream."""
         return self._leases.entry_ids(binding.keys.stream)
+
+    def lost_of(self, key: str) -> list[str]:
+        """What is held here of it though its lease is lost: its handlers have not ended yet."""
+        return self._leases.lost_ids(key)
 
     def start_what_may(self) -> None:
         """Start every waiting delivery whose lane has a free place, unless somebody is to be alone."""
@@ -143,15 +150,30 @@ class Intake:
         self.start_what_may()
         return pool if pool.room > 0 else None
 
-    async def _reconcile(self, key: str, group: str) -> None:
-        sent_at = monotonic()
-        held = self._leases.entry_ids(key)
-        pages = await reading.reconcile(self._link, key, group, self._plan.consumer, held=held, died=key not in self._looked_at)
-        for page in pages:
+    async def _reconcile(self, key: str, group: str) -> bool:
+        """Page by page, so that no more is here than there is memory for; only that somebody died is written down to the end."""
+        died = key not in self._looked_at
+        following: str | None = "-"
+        left = False
+        while following is not None and (died or not left):
+            sent_at = monotonic()
+            page, left_some = await reading.reconcile(
+                self._link,
+                key,
+                group,
+                self._plan.consumer,
+                cursor=following,
+                held=self._leases.entry_ids(key),
+                died=died,
+                most_bytes=self._budget.left,
+            )
+            left |= left_some
+            following = page.following
             if page.taken:
                 why = "a reply was lost, or an earlier process of this name died"
                 self._log.warning("entries.found_again", stream=key, entries=len(page.taken), why=why)
             await self.accept_page(page, sent_at)
+        return not left
 
     def _take_in(self, taken: Taken, binding: Binding, sent_at: float) -> None:
         held = self._leases.find(taken.key, taken.entry.id)

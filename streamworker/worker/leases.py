@@ -97,11 +97,22 @@ class LeaseKeeper:
         with self._lock:
             return [entry_id for held_key, entry_id in self._held if held_key == key]
 
+    def lost_ids(self, key: str) -> list[str]:
+        """Of this stream, what we hold though it is lost: its handler has not ended yet."""
+        with self._lock:
+            return [lease.entry_id for lease in self._held.values() if lease.key == key and lease.lost]
+
     @property
     def count(self) -> int:
         """How many leases we hold."""
         with self._lock:
             return len(self._held)
+
+    def is_good(self, lease: Lease) -> bool:
+        """Whether it may be begun under this lease. One that has lapsed unnoticed, because nothing here could run, is lost with that."""
+        if lease.renewed_at < monotonic() - self._seconds * GIVE_UP_AT:
+            self._lose([lease], "it waited here for longer than it could be renewed")
+        return not lease.lost
 
     @property
     def can_renew(self) -> bool:
@@ -176,7 +187,9 @@ class LeaseKeeper:
             # One whose count we have changed ourselves meanwhile is ours; its next renewal says so.
             if lease.entry_id in lost and lease.count == count and not lease.recounting
         ]
-        self._lose(taken_over, "another consumer has taken them over")
+        self._lose(
+            taken_over, "the server says so: they are with another consumer, were settled already, or their group has vanished"
+        )
         return True
 
     def _give_up_lapsed(self) -> None:
@@ -189,9 +202,10 @@ class LeaseKeeper:
     def _lose(self, leases: list[Lease], why: str) -> None:
         with self._lock:
             lost = [lease for lease in leases if self._held.get((lease.key, lease.entry_id)) is lease and not lease.lost]
+            for lease in lost:
+                lease.lost = True
         if not lost:
             return
         self._log.warning("lease.lost", stream=lost[0].key, entries=len(lost), first=lost[0].entry_id, why=why)
         for lease in lost:
-            lease.lost = True
             self._on_lost(lease)

@@ -31,7 +31,7 @@ from streamworker.worker.intake import Plan
 from streamworker.worker.isolation import Isolation
 from streamworker.worker.limits import check_memory, watch_memory, watch_time
 from streamworker.worker.memory import resident_bytes
-from streamworker.worker.names import unique_name
+from streamworker.worker.names import NameClaim, claim_all, unique_name
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
 
@@ -49,6 +49,7 @@ class WorkerProcess:
         self.consumer: str = settings.consumer if settings.consumer is not None else unique_name()
         self._endpoint = Endpoint(settings.read_redis_url, client_name=f"streamworker:{self.consumer}"[:200])
         self._consumers: list[Consumer] = []
+        self._claims: list[NameClaim] = []
         self._delivered = 0
         self.ready: asyncio.Event = asyncio.Event()
         """Set once every group is there and reading has begun."""
@@ -136,7 +137,13 @@ class WorkerProcess:
             deliveries=self._delivered,
             memory_bytes=resident_bytes(),
             troubled=troubled,
+            waits_for=next((claim.waits_for for claim in self._claims if claim.waits_for), ""),
         )
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it has been told to end."""
+        return self._stop_wanted.is_set()
 
     @property
     def in_flight(self) -> int:
@@ -169,9 +176,8 @@ class WorkerProcess:
         check_memory(self._settings)
         self._streams = sum(map(len, bindings.values()))
         self._consumers = [self._consumer(group, of_group, link, state) for group, of_group in bindings.items()]
-        for consumer in self._consumers:
-            await consumer.claim_name()
-        if self._stop_wanted.is_set():
+        self._claims = [consumer.claim for consumer in self._consumers if consumer.claim is not None]
+        if not await claim_all(self._claims, link, self._stop_wanted):
             return
         for consumer in self._consumers if self._paused else ():
             consumer.pause()

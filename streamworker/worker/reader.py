@@ -45,7 +45,7 @@ class Reader:
         ready: Callable[[], None],
         log: Any,
     ) -> None:
-        self._link = Link(plan.endpoint)
+        self._link = Link(plan.endpoint, commands.recovery)
         self._commands = commands
         self._client_id = 0
         self._group = plan.group
@@ -184,14 +184,15 @@ class Reader:
     async def _settle_doubt(self) -> None:
         if self._must_reconcile:
             self._in_doubt = False
-            await self._intake.reconcile()
+            if not await self._intake.reconcile():
+                self._in_doubt = True  # what is left is looked for again when there is room
 
     def _pools_with_room(self) -> list[Pool]:
         return [pool for pool in self._pools if pool.room > 0 and pool.ready_keys()] if self._may_read else []
 
     @property
     def _must_reconcile(self) -> bool:
-        return self._in_doubt and self._intake.can_keep
+        return self._in_doubt and self._intake.can_keep and self._budget.left > 0
 
     @property
     def _may_read(self) -> bool:

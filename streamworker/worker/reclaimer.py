@@ -8,7 +8,8 @@ as well as an idle one, and a busy fleet leaves nothing of its dead behind.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from datetime import timedelta
 from random import uniform
 from time import monotonic
@@ -27,9 +28,6 @@ from streamworker.worker.waiting import happens_within
 PAGE = 50
 """How many entries one sweep of a stream takes: they wait here while each is run alone, and others may have the rest."""
 
-FIRST_PAGE = 8
-"""How many the first one takes, and twice as many each time: how large entries are shows only when they are here."""
-
 SHORTEST_PAUSE_SECONDS = 0.05
 CONSUMER_FORGOTTEN_AFTER = timedelta(minutes=5)
 """A consumer idle for so long, and for ten leases, with nothing pending, is taken for gone; one that lives is made again by Redis."""
@@ -42,7 +40,7 @@ class Reclaimer:
         self._link = link
         self._group = plan.group
         self._consumer = plan.consumer
-        self._bindings: Sequence[Binding] = plan.bindings
+        self._bindings = deque(plan.bindings)
         self._budget = plan.budget
         self._isolation = plan.isolation
         self._lease_ms = round(plan.lease / timedelta(milliseconds=1))
@@ -50,7 +48,6 @@ class Reclaimer:
         self._doubt = doubt
         self._log = log
         self._guard = guard
-        self._page = FIRST_PAGE
         self._troubles: dict[str, Trouble] = {}
         self._cursors: dict[str, str] = {}
         self._stopping = asyncio.Event()
@@ -60,7 +57,8 @@ class Reclaimer:
         pause = self._interval_seconds() * uniform(0, 1)  # noqa: S311  # a fleet that starts together does not sweep together
         while not await happens_within(self._stopping, pause):
             began = monotonic()
-            unfinished = [binding for binding in self._bindings if binding.ready and await self._guarded(binding)]
+            self._bindings.rotate(-1)  # what the first one gives runs alone, and the others wait for that
+            unfinished = [binding for binding in list(self._bindings) if binding.ready and await self._guarded(binding)]
             if unfinished:
                 # There is more, but what was read anew must have its turn as well: as long as those took which have run alone.
                 await self._isolation.over()
@@ -76,7 +74,7 @@ class Reclaimer:
         """Look after one stream; its trouble must not stop the others. Answers whether there was more than could be taken."""
         stream = binding.keys.stream
         trouble = self._troubles.setdefault(stream, Trouble(self._log, "reclaiming", stream=stream))
-        unfinished = False
+        unfinished = None
         try:
             await binding.note_position(self._link)
             unfinished = await self._look_after(binding)
@@ -89,12 +87,14 @@ class Reclaimer:
             if concerns_all(error):  # one stream's trouble, such as a missing right, is no reason to leave the others alone
                 self._guard.hold(monotonic())
         else:
-            trouble.is_over()
-        return unfinished
+            if unfinished is not None:  # that nothing was tried does not tell that it would go well again
+                trouble.is_over()
+        return bool(unfinished)
 
-    async def _look_after(self, binding: Binding) -> bool:
+    async def _look_after(self, binding: Binding) -> bool | None:
+        """Sweep one stream; answers whether there is more, or `None` where it was not the time to."""
         if self._guard.holds(monotonic()) or self._must_wait or not await self._is_my_turn(binding):
-            return False
+            return None
         unfinished = False
         for key in (binding.keys.retry, binding.keys.stream):
             unfinished |= await self._sweep(key)
@@ -132,8 +132,10 @@ class Reclaimer:
                     self._consumer,
                     lease_ms=self._lease_ms,
                     cursor=self._cursors.get(key, "0-0"),
-                    count=max(1, min(self._page, self._budget.left // self._budget.expected)),
+                    count=PAGE,
+                    most_bytes=self._budget.left,
                     not_after_ms=self._guard.latest_ms(sent_at),
+                    lost=self._intake.lost_of(key),
                 )
                 if page is None:
                     if self._is_clock_trusted(server_ms):
@@ -142,8 +144,6 @@ class Reclaimer:
                 await self._intake.accept_page(page, sent_at)
             # As it was when we asked, because a busy event loop may have kept the answer from us for a while.
             self._guard.saw(server_ms, sent_at)
-            if page.taken:
-                self._page = min(PAGE, 2 * self._page)
             self._cursors[key] = "0-0" if page.following is None else page.following
             if page.following is None or page.taken:
                 return page.following is not None

@@ -28,9 +28,8 @@ from streamworker.streams.keys import GroupKeys
 from streamworker.streams.reading import READ_MARGIN_SECONDS
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
-from streamworker.worker.backoff import Pauses
+from streamworker.worker.backoff import Tries
 from streamworker.worker.leases import LeaseKeeper
-from streamworker.worker.waiting import happens_within
 
 ACKS_PER_COMMAND = 1_000
 MOST_ACKS_WAITING = 2_000
@@ -97,7 +96,7 @@ class Settlement:
 
     async def run(self) -> None:
         """Send gathered acks until cancelled: at once when idle, in one write for all that came meanwhile."""
-        pauses = Pauses()
+        tries = Tries(self._link.recovery)
         while True:
             await self._acks_wanted.wait()
             self._acks_wanted.clear()
@@ -107,9 +106,9 @@ class Settlement:
                 # Kept even where the lease is lost by now: the entry was handled, and its ack prevents a further run.
                 self._acks += refused
                 self._acks_wanted.set()
-                await asyncio.sleep(pauses.next())
+                await tries.wait()
             else:
-                pauses.reset()
+                tries.reset()
             async with self._acks_done:
                 self._acks_done.notify_all()
 
@@ -171,7 +170,7 @@ class Settlement:
         async def commit() -> bool:
             nonlocal hung_up
             try:
-                return await settling.commit(self._link, delivery.group, delivery.lease, publishes)
+                return await settling.commit(self._link, delivery.group, self._keys[delivery.stream], delivery.lease, publishes)
             except ConnectionLost as lost:
                 if largest < LEAST_LIMIT_OF_A_SERVER or not await is_there(self._link, within=READ_MARGIN_SECONDS):
                     raise
@@ -233,7 +232,7 @@ class Settlement:
 
     async def _step(self, name: str, delivery: Delivery, step: Callable[[], Awaitable[bool]]) -> bool:
         """Do it, again and again while the lease is ours; answers whether the entry was still ours when it was done."""
-        pauses = Pauses()
+        tries = Tries(self._link.recovery, self._patience)
         while not self._is_hopeless(delivery):
             try:
                 ours = await step()
@@ -241,7 +240,7 @@ class Settlement:
                 if name == "commit" and isinstance(error, ServerError) and error.code in LIES_IN_THE_COMMIT:
                     raise CommitRefused(sentence(error)) from error
                 self._trouble(name, delivery.stream).strikes(sentence(error))
-                await happens_within(self._patience, pauses.next())
+                await tries.wait()
                 continue
             self._trouble(name, delivery.stream).is_over()
             self._leases.drop(delivery.lease)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from streamworker.worker.exits import DRAINS_ALREADY
 from streamworker.worker.process import WorkerProcess
 
 
@@ -68,6 +69,8 @@ class Signals:
     def _interrupt(self) -> None:
         if self._interrupts > 1:
             self._process.hurry()
+        elif self._process.is_draining:
+            self._log.warning("signal.ignored", why=DRAINS_ALREADY)
         else:
             self._process.drain("SIGINT: once more to stop at once" if self._has_terminal else "SIGINT")
 

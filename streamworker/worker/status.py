@@ -16,7 +16,7 @@ class Status:
     `started` is set once the groups were looked at for the first time, and stays. `connected` is whether the server answered when it was
     last asked. `reading` is whether it reads now: connected, with at least one of its streams readable, neither paused nor draining.
     `gave_up` is set when it drains because going on would do harm: that is a failure. `troubled` are the streams that cannot be read at
-    the moment.
+    the moment. `waits_for` is what keeps it from starting, as far as it can tell.
     """
 
     started: bool
@@ -30,6 +30,7 @@ class Status:
     deliveries: int
     memory_bytes: int
     troubled: tuple[str, ...] = ()
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

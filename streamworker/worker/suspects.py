@@ -15,6 +15,7 @@ from streamworker.handlers import Handler
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import settling
 from streamworker.streams.faults import sentence
+from streamworker.streams.keys import keys_of
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.executor import Executor
@@ -71,11 +72,12 @@ class Suspects:
     async def _recount(self, delivery: Delivery, count: int) -> bool:
         """Write the new delivery count down; false when the entry is not ours any more, or the process ends before that was possible."""
         lease, pauses = delivery.lease, Pauses()
+        keys = keys_of(delivery.stream, delivery.group)
         lease.recounting = True
         try:
             while not lease.lost and lease.count != count:
                 try:
-                    ours = await settling.recount(self._link, delivery.group, lease, count)
+                    ours = await settling.recount(self._link, delivery.group, keys, lease, count)
                 except (ConnectionLost, ServerError) as error:
                     self._trouble.strikes(sentence(error))
                     if await happens_within(self._isolation.ending, pauses.next()):

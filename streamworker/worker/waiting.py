@@ -13,3 +13,16 @@ async def happens_within(event: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def one_happens_within(seconds: float, *events: asyncio.Event) -> None:
+    """Wait for any of these events at most so many seconds; without any, for just as long."""
+    if not events:
+        await asyncio.sleep(seconds)
+        return
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

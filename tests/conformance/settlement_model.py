@@ -73,6 +73,8 @@ class Group:
     retry: list[InRetry] = field(default_factory=list)
     has_retry_group: bool = True
     dead: list[Letter] = field(default_factory=list)
+    settled: set[str] = field(default_factory=set)
+    """The stream's entries that a step has settled and written something for."""
 
     @property
     def keys(self) -> GroupKeys:
@@ -195,7 +197,7 @@ class Model:
         self._see_source(group, lease)
         pending = group.pending.get((lease.key, lease.entry_id))
         if pending is None:
-            return self._is_beyond(group, lease)
+            return self._goes_on(group, lease)
         if pending.owner != lease.consumer or pending.count not in (lease.count, count):
             return False
         self._claim(group, lease, count)
@@ -220,12 +222,12 @@ class Model:
 
     def commit(self, group: Group, lease: Lease, publishes: Sequence[tuple[str, Fields]]) -> bool:
         self._see_source(group, lease)
-        if (lease.key, lease.entry_id) not in group.pending and not self._is_beyond(group, lease):
+        if (lease.key, lease.entry_id) not in group.pending and not self._goes_on(group, lease):
             return False
         self._see_type(*(target for target, _ in publishes))
         for target, fields in publishes:
             self.targets[target].append(fields)
-        self._finish(group, lease)
+        self._settle(group, lease)
         return True
 
     def retry_later(self, group: Group, lease: Lease, envelope: Envelope, due: float) -> bool:
@@ -234,7 +236,7 @@ class Model:
         self._see_type(group.keys.due, group.keys.parked)
         group.parked[envelope.id] = envelope
         group.due[envelope.id] = due
-        self._finish(group, lease)
+        self._settle(group, lease)
         return True
 
     def release(self, group: Group, lease: Lease, envelope: Envelope) -> bool:
@@ -242,7 +244,7 @@ class Model:
             return False
         self._see_type(group.keys.retry)
         group.retry.append(InRetry(envelope))
-        self._finish(group, lease)
+        self._settle(group, lease)
         return True
 
     def dead_letter(self, group: Group, lease: Lease, original_id: str) -> bool:
@@ -250,7 +252,7 @@ class Model:
             return False
         self._see_type(group.keys.dead_letters)
         group.dead.append(Letter(original_id))
-        self._finish(group, lease)
+        self._settle(group, lease)
         return True
 
     def promote(self, group: Group, limit: int) -> tuple[int, int, bool | None]:
@@ -327,11 +329,15 @@ class Model:
         self._see_source(group, lease)
         pending = group.pending.get((lease.key, lease.entry_id))
         if pending is None:
-            return self._is_beyond(group, lease)
+            return self._goes_on(group, lease)
         return (pending.owner, pending.count) == (lease.consumer, lease.count)
 
+    def _goes_on(self, group: Group, lease: Lease) -> bool:
+        """It was trimmed away, and nobody is known to have settled it: whoever still has it in memory goes on."""
+        return self._is_beyond(group, lease) and lease.entry_id not in group.settled
+
     def _is_beyond(self, group: Group, lease: Lease) -> bool:
-        """Nobody has it and nobody can get it: it was trimmed away, and whoever still has it in memory goes on."""
+        """Nobody has it and nobody can get it."""
         return (lease.key, lease.entry_id) not in group.pending and self._is_trimmed(lease.key, lease.entry_id)
 
     def _is_trimmed(self, key: str, entry_id: str) -> bool:
@@ -368,6 +374,12 @@ class Model:
     def _drop_if_trimmed(self, group: Group, key: str, entry_id: str) -> None:
         if self._is_trimmed(key, entry_id) and self._trimmed is not Trimmed.KEPT:
             del group.pending[key, entry_id]
+
+    def _settle(self, group: Group, lease: Lease) -> None:
+        """The end of a step that has written something."""
+        self._finish(group, lease)
+        if not lease.of_retry:
+            group.settled.add(lease.entry_id)
 
     def _finish(self, group: Group, lease: Lease) -> None:
         group.pending.pop((lease.key, lease.entry_id), None)

@@ -132,7 +132,7 @@ def test_ls_is_not_disturbed_by_what_others_have_written_there(server, orders):
         sound: None,
     } == rows
     for dead_letter_id in rows:
-        assert 0 == run("dlq", "show", "orders", dead_letter_id, "-o", "table", url=server.url).exit_code
+        assert 0 == run("dlq", "show", "orders", dead_letter_id, "-o", "text", url=server.url).exit_code
 
 
 def test_the_table_fits_80_columns_and_keeps_ids_whole(server, orders):
@@ -154,7 +154,7 @@ def test_show_tells_all_of_one(server, orders):
     fields = [b"order_id", b"7", b"_tenant", b"acme", b"a", b"1", b"a", b"2"]
     dead_letter_id = set_aside(orders, "1795369183485-0", fields, error="ValueError: no\nmore", traceback="Traceback:\n\tdeep")
 
-    shown = run("dlq", "show", "orders", dead_letter_id, "-o", "table", url=server.url).stdout
+    shown = run("dlq", "show", "orders", dead_letter_id, "-o", "text", url=server.url).stdout
     assert (
         f"dead letter {dead_letter_id} of group billing on orders\n"
         "  reason        exhausted\n"
@@ -197,7 +197,7 @@ def test_show_of_a_hostile_one_is_harmless(server, orders):
     fields = [HOSTILE.encode() + b"\xff", HOSTILE.encode()]
     dead_letter_id = set_aside(orders, "7-0", fields, error=f"no{HOSTILE}\n  reason        rejected", traceback=HOSTILE)
 
-    shown = run("dlq", "show", "orders", dead_letter_id, "-o", "table", url=server.url).output
+    shown = run("dlq", "show", "orders", dead_letter_id, "-o", "text", url=server.url).output
     assert [] == unsafe(shown)
     assert ["  reason        exhausted"] == [line for line in shown.splitlines() if line.startswith("  reason")]
 

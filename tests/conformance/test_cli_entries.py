@@ -466,3 +466,20 @@ def test_the_server_may_come_from_the_environment(server, redis_client, variable
 
     shown = subprocess.run([*COMMAND, "tail", "orders"], check=True, capture_output=True).stdout
     assert "1-0" == json.loads(shown)["id"]
+
+
+def test_a_stream_that_is_not_there_is_compared_with_the_programs(server, tmp_path, monkeypatch):
+    """Where `STREAMWORKER_APP` names the program; one that cannot be imported costs only the hint."""
+    (tmp_path / "named_streams.py").write_text(
+        "from streamworker import StreamWorker\napp = StreamWorker(group='billing')\n"
+        "@app.handler('orders')\nasync def charge(order: dict[str, str]) -> None: ...\n"
+    )
+    monkeypatch.setenv("STREAMWORKER_APP", str(tmp_path / "named_streams.py"))
+    told = [run(*words, "ordres", url=server.url) for words in (["tail"], ["pending"], ["dlq", "ls"])]
+    monkeypatch.setenv("STREAMWORKER_APP", "there_is_no_such_program")
+    without = run("tail", "ordres", url=server.url)
+
+    assert [2] * 4 == [result.exit_code for result in (*told, without)]
+    assert all("there is no stream 'ordres'" in result.stderr for result in (*told, without))
+    assert all("did you mean 'orders'?" in result.stderr for result in told)
+    assert "did you mean" not in without.stderr

@@ -214,6 +214,23 @@ async def test_publishes_commit_with_the_acknowledgement_or_not_at_all(server, a
     assert [{b"order_id": b"1", b"_tenant": b"eu", b"_type": b"Charged"}] == audit
 
 
+async def test_what_could_not_be_committed_is_not_logged_as_acked(server, aredis, capsys):
+    """It is logged as what became of it."""
+    app = an_app(retry=RetryPolicy(max_attempts=1))
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        await ctx.publish("audit", {"order_id": order.order_id})
+
+    await aredis.set("audit", "a string")
+    await aredis.xadd("orders", {"order_id": 1})
+    await run_burst(app, server.url)
+    said = capsys.readouterr().out
+
+    assert "delivery.dead_lettered" in said
+    assert "delivery.acked" not in said
+
+
 async def test_a_publish_that_cannot_be_written_is_a_failure_that_writes_nothing(server, aredis):
     """A target of the wrong type costs attempts like any error, so that it holds nobody's place; repaired, all is written, once."""
     app, ledger = an_app(retry=RetryPolicy(max_attempts=50, backoff=Backoff.constant(timedelta(milliseconds=100)))), Ledger()

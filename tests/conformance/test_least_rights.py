@@ -103,6 +103,9 @@ def an_eventful_app(ledger: Ledger) -> StreamWorker:
                 raise Reject("no")
             case "long":
                 await asyncio.sleep(1.0)  # its lease is renewed meanwhile
+            case "trimmed":
+                await asyncio.sleep(1.0)  # and it goes off the pending list
+                ctx.publish("invoices", {"n": order.n})
             case "release" if ledger.seen.count("release") == 1:
                 await asyncio.sleep(60)  # until the drain interrupts it
 
@@ -113,8 +116,9 @@ def an_eventful_app(ledger: Ledger) -> StreamWorker:
 
 
 async def test_a_worker_needs_no_more_than_its_rights(server, redis_client, as_user, monkeypatch):
-    """Success, publish, retry, promotion, lost due time, dead letter, release, reclaim, renewal, a group that vanishes, a consumer
-    that is forgotten, the end of a burst: the server has refused nothing, and no right was granted for nothing."""
+    """Success, publish, retry, promotion, lost due time, dead letter, release, reclaim, renewal, an entry that is trimmed away while it
+    runs, a group that vanishes, a consumer that is forgotten, the end of a burst: the server has refused nothing, and no right was
+    granted for nothing."""
     monkeypatch.setattr(reclaimer, "CONSUMER_FORGOTTEN_AFTER", timedelta(0))
     url = as_user(Role.WORKER, publishes_to=["invoices"])
     ledger = Ledger()
@@ -126,6 +130,10 @@ async def test_a_worker_needs_no_more_than_its_rights(server, redis_client, as_u
                 redis_client.xadd("orders", {"n": n})
             await ledger.until(lambda seen: seen.count("retry") == 2 and "long" in seen)
             await lose_a_due_time(redis_client, ledger)
+            trimmed = redis_client.xadd("orders", {"n": "trimmed"})
+            await ledger.until(lambda seen: "trimmed" in seen)
+            redis_client.xdel("orders", trimmed)
+            await eventually(lambda: asyncio.to_thread(lambda: redis_client.xlen("invoices") == 2))
             redis_client.xgroup_destroy("orders", "billing")
             redis_client.xadd("orders", {"n": "after"})
             await ledger.until(lambda seen: "after" in seen)
@@ -144,7 +152,7 @@ async def test_a_worker_needs_no_more_than_its_rights(server, redis_client, as_u
     assert [] == refused(redis_client)
     assert [] == noperm(lines)
     assert 2 == ledger.seen.count("release")
-    assert (1, 1) == (redis_client.xlen("{orders}:dlq:billing"), redis_client.xlen("invoices"))
+    assert (1, 2) == (redis_client.xlen("{orders}:dlq:billing"), redis_client.xlen("invoices"))
     if any("|" in name for name in used):  # 6.2 does not count subcommands
         assert set(COMMANDS[Role.WORKER]) <= used | {"select", "get"}  # in another database, and for a name that was given
 

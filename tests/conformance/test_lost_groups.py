@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import redis
 
 from streamworker import SetupError, StreamWorker
 from streamworker.settings import Settings
 from streamworker.worker.process import WorkerProcess
 from tests.harness import Ledger, an_app, working
+from tests.provoking import a_full_server
 from tests.waiting import eventually
 
 
@@ -64,6 +66,41 @@ async def test_a_worker_that_is_to_stop_says_so_and_fails(server, aredis, capsys
     assert 1 == code
     assert "XGROUP CREATE orders billing" in capsys.readouterr().out
     assert [] == await aredis.xinfo_groups("orders")
+
+
+@pytest.mark.parametrize("loss", ["group", "stream"])
+async def test_a_restart_does_not_undo_the_stop(server, aredis, capsys, loss):
+    """A worker that starts refuses too, as long as nobody has made the group again; then it begins where that one says."""
+    ledger = Ledger()
+    app = taking(ledger, on_group_lost="stop")
+    async with working(app, server.url):
+        await add(aredis, 1)
+        await ledger.until_count(1)
+    await (aredis.xgroup_destroy("orders", "billing") if loss == "group" else aredis.delete("orders"))
+    await add(aredis, 2)
+    async with asyncio.timeout(10):
+        code = await WorkerProcess(app, Settings(redis_url=server.url)).run()
+    refusal = capsys.readouterr().out
+    groups = await aredis.xinfo_groups("orders")
+    await aredis.xgroup_create("orders", "billing", "0", mkstream=True)
+    async with working(app, server.url):
+        await ledger.until(lambda seen: 2 in seen)
+
+    assert (1, []) == (code, groups)
+    assert "XGROUP CREATE orders billing ID MKSTREAM" in refusal
+
+
+async def test_a_full_server_keeps_no_stream_from_being_read(private_server, server_kind):
+    """That the group exists is written down only where there is room."""
+    server = private_server(server_kind)
+    ledger = Ledger()
+    with redis.Redis.from_url(server.url) as client:
+        client.xgroup_create("orders", "billing", "0", mkstream=True)
+        client.xgroup_create("{orders}:retry:billing", "billing", "0", mkstream=True)
+        client.xadd("orders", {"order_id": 1})
+        with a_full_server(server, client):
+            async with working(taking(ledger, on_group_lost="stop"), server.url):
+                await ledger.until_count(1)
 
 
 def test_an_unknown_policy_is_refused():

@@ -167,7 +167,7 @@ async def test_an_unwritable_retry_key_holds_back_the_acknowledgement(server, ar
 
 
 async def test_a_full_server_loses_nothing(private_server, server_kind):
-    """At maxmemory, what was read is settled all the same; what waits is brought back once there is memory again."""
+    """At maxmemory, what was read is acknowledged all the same; what must be written waits, and is once there is memory again."""
     server = private_server(server_kind)
     app, ledger, full = an_app(), Ledger(), asyncio.Event()
 
@@ -186,13 +186,14 @@ async def test_a_full_server_loses_nothing(private_server, server_kind):
                 await client.config_set("maxmemory-policy", "noeviction")
                 await client.config_set("maxmemory", "1")
                 full.set()
-                await eventually(lambda: _has_logged(lines, "promoting.failing"))
-                held = await pending(client)
+                await eventually(lambda: _has_logged(lines, "retry.failing"))
+                await eventually(lambda: _is_pending(client, 1))
+                parked = await retries_waiting(client)
                 await client.config_set("maxmemory", "0")
                 await ledger.until_count(4)
                 await eventually(lambda: _holds(process, 0))
 
-    assert 0 == held
+    assert 0 == parked
     assert [(1, 1), (2, 1), (2, 2), (3, 1)] == sorted(ledger.seen)
 
 
@@ -539,6 +540,10 @@ async def _is_blocked(client) -> bool:
 
 async def _has_logged(lines, event: str) -> bool:
     return any(line["event"] == event for line in lines)
+
+
+async def _is_pending(client, count: int) -> bool:
+    return await pending(client) == count
 
 
 async def _holds(process, count: int) -> bool:

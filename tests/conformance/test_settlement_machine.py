@@ -93,8 +93,9 @@ ACCIDENTS = ["delete", "trim", "lose", "spoil", "mend", "forget", "flush", "swee
 COMMON = ["take", *3 * ["take over"], "lapse", "sweep", *2 * ["run alone"], "die", *3 * ["renew"], "doubt", "spoil", "mend"]
 TURNS = ["nothing", "publish", *2 * VERDICTS, *2 * LIFE, *ACCIDENTS, *COMMON]
 """What can happen; what stands here more than once happens more often. A turn that a story does not need becomes `nothing`."""
-HOWS = [*5 * [""], "late", "late", "again", "lost"]
-"""Late: by somebody who has lost it. Again: as after a lost reply. Lost: what it gives is never heard of."""
+HOWS = [*5 * [""], "late", "late", "again", "trimmed between", "lost"]
+"""Late: by somebody who has lost it. Again: as after a lost reply; and the entry may have been trimmed between. Lost: what it gives is
+never heard of."""
 LOSSES = ["due", "parked", "retry", "one of due", "one of parked"]
 SPOILABLE = ["letters", "retry", "dead_letters", "due", "parked", "invoices"]
 
@@ -114,7 +115,10 @@ class SettlementMachine(RuleBasedStateMachine):
         self.excused: set[tuple[str, str]] = set()
         """What somebody deleted, or what was trimmed away undelivered or in somebody's hands: nobody promises anything about it."""
         self.unfenced: set[str] = set()
-        """What was trimmed away at all: who finishes it late cannot know whether somebody else has finished it."""
+        """What was trimmed away at all: who finishes it late cannot know whether somebody else has acknowledged it."""
+        self.acked: set[tuple[str, str]] = set()
+        """What was acknowledged and nothing else, which nobody remembers."""
+        self.trims_between = False
         self.deaths_alone: dict[tuple[str, str], int] = {}
         self.commits: list[tuple[str, str]] = []
         self.story: list[str] = []
@@ -136,7 +140,8 @@ class SettlementMachine(RuleBasedStateMachine):
     )
     def turn(self, what: str, pick: int, how: str, flag: bool) -> None:
         """One rule only: Hypothesis leaves some rules out of each story, and a story without reading is none."""
-        late, again, lost = (how == one for one in ("late", "again", "lost"))
+        late, lost = how == "late", how == "lost"
+        again, self.trims_between = how in ("again", "trimmed between"), how == "trimmed between"
         size = 1 + pick % 4
         group = self.model.groups[GROUPS[pick % len(GROUPS)]]
         other = pick // len(GROUPS)
@@ -312,9 +317,12 @@ class SettlementMachine(RuleBasedStateMachine):
         entries = list(self.model.entries)
         if entries:
             doomed = entries[-1 - pick % len(entries)]
-            self._tell(f"somebody deletes {self.notes[doomed]}")
-            self.world.call("XDEL", STREAM, doomed)
-            self._trim(doomed)
+            self._delete_one(doomed)
+
+    def _delete_one(self, doomed: str) -> None:
+        self._tell(f"somebody deletes {self.notes[doomed]}")
+        self.world.call("XDEL", STREAM, doomed)
+        self._trim(doomed)
 
     def _trim_to(self, length: int) -> None:
         entries = list(self.model.entries)
@@ -344,7 +352,7 @@ class SettlementMachine(RuleBasedStateMachine):
         )
 
     def _sweep_too_late(self, group: Group) -> None:
-        options: Any = {"lease_ms": 0, "cursor": "0-0", "count": 10, "not_after_ms": 1}
+        options: Any = {"lease_ms": 0, "cursor": "0-0", "count": 10, "most_bytes": 2**30, "not_after_ms": 1}
         page, _ = self.world.do(reading.reclaim(self.world.link, STREAM, group.name, "ann", **options))
         assert page is None, "a sweep after its time takes nothing"
 
@@ -441,7 +449,9 @@ class SettlementMachine(RuleBasedStateMachine):
 
         def expect() -> int:
             acked = self.model.ack(worker.group, leases)
-            self.ended |= {(worker.group.name, one.id) for one in deliveries if one.lease.entry_id in acked}
+            ended = {(worker.group.name, one.id) for one in deliveries if one.lease.entry_id in acked}
+            self.ended |= ended
+            self.acked |= ended
             return len(acked)
 
         acked = self._step(
@@ -470,7 +480,7 @@ class SettlementMachine(RuleBasedStateMachine):
             delivery,
             f"commits {self._name(delivery)} to {' and '.join(targets)}",
             expect,
-            lambda: settling.commit(self.world.link, worker.group.name, delivery.lease, publishes),
+            lambda: settling.commit(self.world.link, worker.group.name, worker.group.keys, delivery.lease, publishes),
             again=again,
         )
 
@@ -559,7 +569,7 @@ class SettlementMachine(RuleBasedStateMachine):
                 assert self.model.is_finished(group) == seen.finished
             self._each_in_one_place(group, seen)
         assert self.model.targets == looks.targets
-        repeated = {one for one in self.commits if self.commits.count(one) > 1 and one[1] not in self.unfenced}
+        repeated = {one for one in self.commits if self.commits.count(one) > 1}
         assert not repeated, f"committed more than once: {repeated}"
 
     def _each_in_one_place(self, group: Group, seen: Any) -> None:
@@ -577,7 +587,8 @@ class SettlementMachine(RuleBasedStateMachine):
             count = places.count(entry_id) + ((group.name, entry_id) in self.ended)
             if (group.name, entry_id) not in self.excused:
                 assert count > 0, f"{name} is lost in {group.name}"
-            if entry_id not in self.unfenced and (group.name, entry_id) not in self.excused:
+            is_forgotten = entry_id in self.unfenced and (group.name, entry_id) in self.acked
+            if not is_forgotten and (group.name, entry_id) not in self.excused:
                 assert count <= 1, f"{name} is in {count} places in {group.name}"
 
     def teardown(self) -> None:
@@ -603,7 +614,7 @@ class SettlementMachine(RuleBasedStateMachine):
         for group in self.model.groups.values():
             assert {} == group.pending
             assert self.model.is_finished(group)
-            letters = [letter.original_id for letter in group.dead if letter.original_id not in self.unfenced]
+            letters = [letter.original_id for letter in group.dead]
             assert len(letters) == len(set(letters)), "a dead letter twice"
             done = {*letters, *(entry_id for name, entry_id in self.ended if name == group.name)}
             lost = [name for entry_id, name in self.notes.items() if entry_id not in done and entry_id not in self.unfenced]
@@ -631,10 +642,20 @@ class SettlementMachine(RuleBasedStateMachine):
 
     # ---- how a sentence is told and checked -------------------------------------------------------------------------------
 
-    def _step(self, story: str, expect: Callable[[], Any], act: Callable[[], Awaitable[Any]], *, again: bool = False) -> Any:
+    def _step(
+        self,
+        story: str,
+        expect: Callable[[], Any],
+        act: Callable[[], Awaitable[Any]],
+        *,
+        again: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> Any:
         """Do it, and once more as after a lost reply if `again`; each answer must be the model's. Answers the first one."""
         first: Any = None
         for turn in range(2 if again else 1):
+            if turn:
+                between()
             try:
                 expected = expect()
             except Refused as refused:
@@ -658,7 +679,11 @@ class SettlementMachine(RuleBasedStateMachine):
         *,
         again: bool,
     ) -> None:
-        answer = self._step(f"{worker.name} {story}", expect, act, again=again)
+        def between() -> None:
+            if self.trims_between and delivery.id in self.model.entries:
+                self._delete_one(delivery.id)
+
+        answer = self._step(f"{worker.name} {story}", expect, act, again=again, between=between)
         if isinstance(answer, bool):
             worker.drop(delivery)
 
@@ -723,12 +748,24 @@ class SettlementMachine(RuleBasedStateMachine):
                 lease_ms=LEASE_MS,
                 cursor=cursor,
                 count=size,
+                most_bytes=2**30,
                 not_after_ms=2**52,
             )
             assert page is not None
             pages.append(page)
             cursor = page.following
         return self._told(pages)
+
+    async def _reconcile(self, worker: Worker, key: str, held: list[str], *, died: bool) -> list[Page]:
+        pages: list[Page] = []
+        cursor: str | None = "-"
+        while cursor is not None:
+            page, _ = await reading.reconcile(
+                self.world.link, key, worker.group.name, worker.name, cursor=cursor, held=held, died=died, most_bytes=2**30
+            )
+            pages.append(page)
+            cursor = page.following
+        return pages
 
     def _told(self, pages: list[Page]) -> Any:
         self._taken = [one for page in pages for one in page.taken]
@@ -748,9 +785,7 @@ class SettlementMachine(RuleBasedStateMachine):
             held = [entry_id for where, entry_id in worker.held if where == key]
 
             async def look(key: str = key, held: list[str] = held) -> Any:
-                return self._told(
-                    await reading.reconcile(self.world.link, key, worker.group.name, worker.name, held=held, died=died)
-                )
+                return self._told(await self._reconcile(worker, key, held, died=died))
 
             answers = self._step(
                 f"{worker.name} {'starts anew and ' if died else ''}looks for what it does not know of in {key}",
@@ -776,7 +811,7 @@ class SettlementMachine(RuleBasedStateMachine):
         ours = self._step(
             f"{worker.name} writes down {count} for {self._name(delivery)}",
             lambda: self.model.recount(worker.group, delivery.lease, count),
-            lambda: settling.recount(self.world.link, worker.group.name, delivery.lease, count),
+            lambda: settling.recount(self.world.link, worker.group.name, worker.group.keys, delivery.lease, count),
             again=again,
         )
         if ours is True:
@@ -939,6 +974,8 @@ SEEDED_BUGS: dict[str, tuple[str, str, str, Sequence[str]]] = {
     "a release without the fence": ("settle_release", "if not ours() then return 0 end", "", LATE),
     "a commit by whomever": ("settle_commit", "if not unsettled() then return 0 end", "", ()),
     "a commit without its targets looked at": ("settle_commit", "if kind ~= 'stream' and", "if false and", SPOILT),
+    "a settlement that is not remembered": ("fence", "else remember() end", "end", ()),
+    "a memory that nobody looks at": ("fence", "and not was_settled()", "", ()),
     "a fence that does not look at the count": ("fence", "return pending[1][4] == count", "return true", LATE),
     "a renewal that takes back": ("renew", "pending[1][2] == consumer and", "", LATE),
     "a renewal that does not look at the count": ("renew", "and pending[1][4] == tonumber(ARGV[position + 1])", "", LATE),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -12,7 +12,7 @@ from streamworker.errors import ServerError
 from streamworker.streams import groups, inspecting, publishing, reading, settling
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.keys import keys_of
-from streamworker.streams.reading import Room, Taken
+from streamworker.streams.reading import Page, Room, Taken
 from streamworker.streams.wire import Link
 
 pytestmark = pytest.mark.matrix
@@ -45,10 +45,17 @@ async def fill(link: Link, rooms: list[Room], **limits: int) -> tuple[list[Taken
 async def reclaim(link: Link, consumer: str = "me", *, lease_ms: int = 0) -> list[Taken]:
     """Take over what has been idle for so long, at whatever time."""
     page, _ = await reading.reclaim(
-        link, "orders", "billing", consumer, lease_ms=lease_ms, cursor="0-0", count=10, not_after_ms=2**52
+        link, "orders", "billing", consumer, lease_ms=lease_ms, cursor="0-0", count=10, most_bytes=2**30, not_after_ms=2**52
     )
     assert page is not None
     return page.taken
+
+
+async def reconcile(
+    link: Link, *, died: bool, held: Sequence[str] = (), most_bytes: int = 2**30, cursor: str = "-"
+) -> tuple[Page, bool]:
+    """Look for what is pending as `me`, with memory for all of it unless told otherwise."""
+    return await reading.reconcile(link, "orders", "billing", "me", cursor=cursor, held=held, died=died, most_bytes=most_bytes)
 
 
 async def pending_ids(link: Link) -> list[str]:
@@ -148,8 +155,8 @@ async def test_whoever_finishes_first_commits(link: Link) -> None:
     await link.call("XCLAIM", "orders", "billing", "thief", 0, lease.entry_id)
     publishes = [Outgoing("invoices", [b"n", b"1"])]
 
-    first = await settling.commit(link, "billing", lease, publishes)
-    second = await settling.commit(link, "billing", Lease("orders", lease.entry_id, "thief", 2, 0.0), publishes)
+    first = await settling.commit(link, "billing", KEYS, lease, publishes)
+    second = await settling.commit(link, "billing", KEYS, Lease("orders", lease.entry_id, "thief", 2, 0.0), publishes)
 
     assert (True, False) == (first, second)
     assert 1 == await inspecting.length(link, "invoices")
@@ -161,7 +168,7 @@ async def test_a_commit_writes_nothing_when_one_target_cannot_be_written(link: L
     await link.call("SET", "audit", "a string")
 
     with pytest.raises(ServerError) as refused:
-        await settling.commit(link, "billing", lease, [Outgoing("invoices", [b"n", b"1"]), Outgoing("audit", [b"n", b"1"])])
+        await settling.commit(link, "billing", KEYS, lease, [Outgoing("invoices", [b"n", b"1"]), Outgoing("audit", [b"n", b"1"])])
 
     assert "WRONGTYPE" == refused.value.code
     assert 0 == await inspecting.length(link, "invoices")
@@ -183,11 +190,94 @@ async def test_reconciling_gives_what_we_do_not_hold_and_counts_nothing(link: Li
     """The body comes with it. Where its owner is dead it waits from then on to be run alone, however often one looks."""
     held, ghost = await take(link, "a", "b")
 
-    [page] = await reading.reconcile(link, "orders", "billing", "me", held=[held.entry_id], died=False)
-    after_a_death = [await reading.reconcile(link, "orders", "billing", "me", held=[held.entry_id], died=True) for _ in range(2)]
+    page, left = await reconcile(link, held=[held.entry_id], died=False)
+    after_a_death = [await reconcile(link, held=[held.entry_id], died=True) for _ in range(2)]
 
+    assert not left
     assert [(ghost.entry_id, [b"note", b"b"], 1)] == [(one.entry.id, one.entry.fields, one.count) for one in page.taken]
-    assert [2, 2] == [one.count for [page] in after_a_death for one in page.taken]
+    assert [2, 2] == [one.count for page, _ in after_a_death for one in page.taken]
+
+
+@pytest.mark.parametrize("died", [False, True])
+async def test_reconciling_ends_with_the_entry_that_fills_the_memory(link: Link, died: bool) -> None:
+    """What is left stays as idle as it was; that its owner died is written down for it, too, and only once."""
+    leases = await take(link, *("x" * 1_000 for _ in range(5)))
+    before = await inspecting.pending(link, "orders", "billing", count=10)
+
+    page, left = await reconcile(link, died=died, most_bytes=1_500)
+    counts = [row.count for row in await inspecting.pending(link, "orders", "billing", count=10)]
+    rest, left_again = await reconcile(link, died=False, held=[one.entry.id for one in page.taken])
+
+    assert (True, False) == (left, left_again)
+    assert [lease.entry_id for lease in leases] == [one.entry.id for one in (*page.taken, *rest.taken)]
+    assert 2 == len(page.taken)
+    assert [2 if died else 1] * 5 == counts
+    assert [1] * 5 == [row.count for row in before]
+
+
+async def test_reclaiming_ends_with_the_entry_that_fills_the_memory(link: Link) -> None:
+    """And goes on behind it."""
+    leases = await take(link, *("x" * 1_000 for _ in range(5)))
+
+    found, cursor = [], "0-0"
+    while cursor is not None:
+        page, _ = await reading.reclaim(
+            link, "orders", "billing", "you", lease_ms=0, cursor=cursor, count=10, most_bytes=1_500, not_after_ms=2**52
+        )
+        assert page is not None
+        found.append([one.entry.id for one in page.taken])
+        cursor = page.following
+
+    assert [lease.entry_id for lease in leases] == [entry_id for ids in found for entry_id in ids]
+    assert [2, 2, 1] == [len(ids) for ids in found]
+
+
+async def test_what_is_held_without_a_lease_is_not_taken_back_by_a_sweep_of_our_own(link: Link) -> None:
+    """Its idle time goes on, and with it the way to another worker, who counts the crash."""
+    [lease] = await take(link, "a")
+    await link.call("XCLAIM", "orders", "billing", "me", 0, lease.entry_id, "IDLE", 60_000, "RETRYCOUNT", 1, "JUSTID")
+
+    page, _ = await reading.reclaim(
+        link, "orders", "billing", "me", lease_ms=30_000, cursor="0-0", count=10, most_bytes=2**30, not_after_ms=2**52,
+        lost=[lease.entry_id],
+    )  # fmt: skip
+    [left] = await inspecting.pending(link, "orders", "billing", count=10)
+    [taken] = await reclaim(link, "you", lease_ms=30_000)
+
+    assert page is not None
+    assert [] == page.taken
+    assert ("me", 1) == (left.consumer, left.count)
+    assert 60_000 <= left.idle_ms
+    assert 2 == taken.count
+
+
+@pytest.mark.parametrize("step", ["commit", "retry", "release", "dead letter"])
+async def test_a_full_server_refuses_what_takes_memory(private_server, server_kind: str, step: str) -> None:
+    """Though a script's first write, which tries the right to acknowledge, is one that it takes; nothing is written."""
+    server = private_server(server_kind)
+    link = Link(Endpoint(server.url))
+    for key in (KEYS.stream, KEYS.retry):
+        await groups.create(link, key, "billing", "0")
+    [lease] = await take(link, "a")
+    steps = {
+        "commit": lambda: settling.commit(link, "billing", KEYS, lease, [Outgoing("invoices", [b"n", b"1"])]),
+        "retry": lambda: settling.retry_later(link, "billing", KEYS, lease, delay_ms=0, original_id=lease.entry_id, envelope=b"e"),
+        "release": lambda: settling.release(link, "billing", KEYS, lease, envelope=b"e"),
+        "dead letter": lambda: settling.dead_letter(link, "billing", KEYS, lease, fields=[b"n", b"1"], keep_last=None),
+    }
+
+    await link.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    await link.call("CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(ServerError) as refused:
+        await steps[step]()
+    counted = await settling.recount(link, "billing", KEYS, lease, 3)
+    await link.call("CONFIG", "SET", "maxmemory", "0")
+    lengths = [await inspecting.length(link, key) for key in ("invoices", KEYS.retry, KEYS.dead_letters)]
+    await link.close()
+
+    assert "OOM" == refused.value.code
+    assert counted
+    assert [0, 0, 0] == lengths
 
 
 async def test_filling_ends_when_the_memory_is_full(link: Link) -> None:
@@ -214,8 +304,8 @@ async def test_a_death_counts_for_what_may_have_been_running_only(link: Link) ->
         [taken] = await reclaim(link, consumer)
         counts.append(taken.count)
     lease = Lease("orders", lease.entry_id, "you", counts[-1], 0.0)
-    runs_alone = await settling.recount(link, "billing", lease, 3)
-    repeated = await settling.recount(link, "billing", lease, 3)
+    runs_alone = await settling.recount(link, "billing", KEYS, lease, 3)
+    repeated = await settling.recount(link, "billing", KEYS, lease, 3)
     [taken] = await reclaim(link)
 
     assert [1, 2, 2, 2] == counts
@@ -232,7 +322,7 @@ async def test_the_count_of_an_entry_that_is_not_ours_any_more_is_not_changed(li
     else:
         await settling.ack(link, "billing", [lease])
 
-    assert not await settling.recount(link, "billing", lease, 3)
+    assert not await settling.recount(link, "billing", KEYS, lease, 3)
 
 
 async def test_what_was_just_renewed_is_not_reclaimed(link: Link) -> None:
@@ -249,7 +339,7 @@ async def test_a_reclaim_that_comes_too_late_takes_nothing(link: Link) -> None:
     now = int((await inspecting.now(link)).timestamp() * 1000)  # rounded up, it could be the script's own time
 
     page, server_ms = await reading.reclaim(
-        link, "orders", "billing", "you", lease_ms=0, cursor="0-0", count=10, not_after_ms=now - 1
+        link, "orders", "billing", "you", lease_ms=0, cursor="0-0", count=10, most_bytes=2**30, not_after_ms=now - 1
     )
 
     assert page is None

@@ -101,6 +101,49 @@ def test_a_second_interrupt_stops_at_once_with_130(server, redis_client, tmp_pat
         assert 3 == redis_client.xlen("{orders}:retry:billing")
 
 
+def test_the_first_interrupt_after_a_term_says_that_one_more_stops_at_once(server, redis_client, tmp_path):
+    """It is no surprise end, and no silence; the next one is obeyed."""
+    add(redis_client, 3, seconds=60)
+    with a_fleet(server.url, tmp_path) as fleet:
+        worker = fleet.start("--grace", "10m")
+        fleet.until("started", 3)
+        worker.send_signal(signal.SIGTERM)
+        fleet.until_logged(worker, "worker.draining")
+        worker.send_signal(signal.SIGINT)
+        said = fleet.until_logged(worker, "signal.ignored")
+        assert worker.poll() is None
+        worker.send_signal(signal.SIGINT)
+
+        assert 130 == worker.wait(10)
+        assert ["SIGINT: it drains already; once more to stop at once"] == [line["why"] for line in said]
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")])
+def test_a_worker_told_to_stop_while_its_program_is_imported_ends_with_0(valkey, tmp_path, options):
+    """A pod that is deleted in its first seconds has not failed."""
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\npathlib.Path(__file__).with_suffix('.begun').touch()\ntime.sleep(60)\n"
+    )
+    with a_fleet(valkey.url, tmp_path) as fleet:
+        worker = fleet.start("--app-dir", str(tmp_path), *options, app="slow:app", ready=False)
+        wait_until((tmp_path / "slow.begun").exists, within=20)
+        worker.send_signal(signal.SIGTERM)
+
+        assert 0 == worker.wait(10)
+
+
+def test_a_misspelt_variable_is_said_at_the_start(valkey, tmp_path):
+    """With the one that was probably meant, and without its value."""
+    with a_fleet(valkey.url, tmp_path, STREAMWORKER_CONCURENCY="7") as fleet:
+        worker = fleet.start()
+        said = fleet.until_logged(worker, "setting.ignored")
+        text = (tmp_path / "worker-0.log").read_text()
+
+    line = next(line for line in said if line["variable"] == "STREAMWORKER_CONCURENCY")
+    assert "no setting has this name; did you mean STREAMWORKER_CONCURRENCY?" == line["why"]
+    assert '"7"' not in text
+
+
 def test_an_idle_worker_told_to_stop_is_gone_within_a_second(server, redis_client, tmp_path):
     """A blocked read is ended, not waited for; and the worker leaves no consumer name behind."""
     with a_fleet(server.url, tmp_path) as fleet:

@@ -332,15 +332,18 @@ def test_ctrl_c_reaches_the_children_once(fleet, client):
 
 
 def test_a_second_interrupt_stops_all_at_once_with_130(fleet, client):
-    """Handlers are cancelled and their entries released, whatever the grace."""
+    """Handlers are cancelled and their entries released, whatever the grace. The first one after a TERM says so."""
     add(client, 4, seconds=60)
     supervisor = supervise(fleet, "--grace", "10m", "--concurrency", "2")
     fleet.until("started", 4)
-    supervisor.send_signal(signal.SIGINT)
+    supervisor.send_signal(signal.SIGTERM)
     fleet.until_logged(supervisor, "worker.draining", 2)
+    supervisor.send_signal(signal.SIGINT)
+    said = fleet.until_logged(supervisor, "signal.ignored")
     supervisor.send_signal(signal.SIGINT)
     code = supervisor.wait(15)
 
+    assert "SIGINT: it drains already; once more to stop at once" == said[0]["why"]
     assert 130 == code
     assert 0 == pending(client)
     assert 4 == client.xlen("{orders}:retry:billing")

@@ -62,8 +62,8 @@ BUGS = (
         (
             Edit(
                 "streams/scripts/settle_dead_letter.lua",
-                "local command = { 'XADD', KEYS[2] }",
-                "acknowledge()\nlocal command = { 'XADD', KEYS[2] }",
+                "local command = { 'XADD', KEYS[3] }",
+                "acknowledge()\nlocal command = { 'XADD', KEYS[3] }",
             ),
         ),
     ),

@@ -25,6 +25,8 @@ def test_a_worker_has_its_groups_keys_and_what_it_publishes_to() -> None:
         "~{orders}:retry:billing",
         "~{orders}:dlq:billing",
         "~{orders}:sw:sweep:billing",
+        "~{orders}:sw:settled:billing",
+        "~{orders}:sw:known:billing",
         "~invoices",
         "~{orders}:sw:name:billing:*",
     ] == keys_of_rules(Role.WORKER, "orders", groups=("billing",), publishes_to=["invoices"])
@@ -41,10 +43,10 @@ def test_a_dashboard_only_reads_and_an_administrator_writes_dead_letters_and_ret
 
 
 def test_several_streams_and_groups_are_all_combined() -> None:
-    """Each stream once, and six keys for each group on it."""
+    """Each stream once, and eight keys for each group on it."""
     keys = keys_of_rules(Role.WORKER, "orders", "clicks", groups=("billing", "search"))
 
-    assert 2 + 2 * 2 * 6 == len(keys) == len(set(keys))
+    assert 2 + 2 * 2 * 8 == len(keys) == len(set(keys))
 
 
 def test_redis_6_2_gets_no_rule_that_it_does_not_know() -> None:

@@ -6,11 +6,13 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from streamworker.supervisor import endpoints
 from streamworker.supervisor.endpoints import health_endpoints
 from streamworker.supervisor.verdicts import Seen
 from tests.unit.test_verdicts import a_worker
+from tests.waiting import wait_until
 
 LIMIT = timedelta(seconds=30)
 
@@ -97,7 +100,7 @@ def test_what_is_not_there_names_what_is(address: Any) -> None:
     assert 405 == get(address, "/livez", "POST")[0]
 
 
-@pytest.mark.parametrize("request_", [b"\r\n\r\n", b"GET\r\n\r\n", b"\xff" * 100 + b"\r\n\r\n", b"GET http://[ HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize("request_", [b"GET\r\n\r\n", b"\xff" * 100 + b"\r\n\r\n", b"GET http://[ HTTP/1.1\r\n\r\n"])
 def test_what_is_no_request_gets_an_answer_too(address: Any, request_: bytes) -> None:
     """One of 4xx."""
     assert say(address, request_).startswith(b"HTTP/1.1 4")
@@ -115,15 +118,57 @@ def test_a_request_without_end_is_cut_off(address: Any, monkeypatch: pytest.Monk
     assert (200, "ok\n") == get(address, "/livez")
 
 
-def test_many_silent_clients_do_not_keep_a_probe_away_for_long(address: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those beyond the bound are turned away; when the silent ones have had their time, there is room again."""
-    monkeypatch.setattr(endpoints, "WITHIN_SECONDS", 0.3)
+@pytest.mark.parametrize("said", [b"", b"GET /livez HTTP/1.1\r\nX-"])
+def test_two_hundred_slow_clients_do_not_keep_a_probe_away(address: Any, said: bytes) -> None:
+    """A probe is answered within a second while they are open, again and again: the oldest are cut off, and few threads serve them."""
     with ExitStack() as stack:
-        clients = [stack.enter_context(socket.create_connection(address, timeout=5)) for _ in range(endpoints.MOST_AT_ONCE * 2)]
-        for client in clients:
-            assert b"" == client.recv(1)
+        for _ in range(200):
+            client = stack.enter_context(socket.create_connection(address, timeout=5))
+            client.sendall(said)
+        began = monotonic()
+        for _ in range(3):
+            assert (200, "ok\n") == get(address, "/livez")
+        took = monotonic() - began
+        wait_until(lambda: len(serving()) <= endpoints.MOST_AT_ONCE)
 
+    assert took < 1
+
+
+def test_slow_clients_that_come_again_and_again_do_not_keep_a_probe_away(address: Any) -> None:
+    """While two threads open connections as fast as they can and say half a request."""
+    over = threading.Event()
+
+    def storm() -> None:
+        while not over.is_set():
+            with suppress(OSError), ExitStack() as stack:
+                for _ in range(50):
+                    client = stack.enter_context(socket.create_connection(address, timeout=5))
+                    client.sendall(b"GET /livez HTTP/1.1\r\n")
+
+    attackers = [threading.Thread(target=storm) for _ in range(2)]
+    for attacker in attackers:
+        attacker.start()
+    try:
+        for _ in range(5):
+            assert (200, "ok\n") == get(address, "/livez")
+    finally:
+        over.set()
+        for attacker in attackers:
+            attacker.join()
+
+
+def test_a_request_that_is_long_beyond_reason_is_not_read(address: Any) -> None:
+    """It fills no memory: the connection ends, whatever it was."""
+    with socket.create_connection(address, timeout=5) as client, suppress(ConnectionError):
+        for _ in range(1_000):
+            client.sendall(b"X-Long: " + b"x" * 60_000 + b"\r\n")
+
+        pytest.fail("all of it was taken")
     assert (200, "ok\n") == get(address, "/livez")
+
+
+def serving() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
 
 
 def test_a_place_that_is_taken_is_a_sentence(address: Any) -> None:

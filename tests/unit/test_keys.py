@@ -24,6 +24,8 @@ def test_the_keys_of_a_group_have_the_names_that_are_documented() -> None:
         retry="{orders}:retry:billing",
         dead_letters="{orders}:dlq:billing",
         sweep="{orders}:sw:sweep:billing",
+        settled="{orders}:sw:settled:billing",
+        known="{orders}:sw:known:billing",
     ) == keys_of("orders", "billing")
 
 

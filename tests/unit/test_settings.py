@@ -17,6 +17,7 @@ from streamworker.settings import (
     Settings,
     format_duration,
     from_environment,
+    misspelt,
     parse_duration,
     parse_size,
     workers_wanted,
@@ -346,3 +347,34 @@ def test_a_wrong_health_address_names_its_source() -> None:
     """And what would be right."""
     with pytest.raises(SetupError, match=r"option --health-addr: '8080' is not an address.*, or auto, or off"):
         _load(flags={"health_addr": "8080"})
+
+
+def test_variables_that_are_no_settings_are_found_with_what_was_meant() -> None:
+    """Ours and those of others are left alone, and what Kubernetes sets for a Service of our name."""
+    environment = {
+        "STREAMWORKER_CONCURRENCY": "1",
+        "STREAMWORKER_REDIS_URL_FILE": "url",
+        "STREAMWORKER_APP": "app",
+        "STREAMWORKER_SERVICE_HOST": "10.0.0.1",
+        "STREAMWORKER_PORT_6379_TCP_ADDR": "10.0.0.1",
+        "STREAMWORKER_GRAZE": "1s",
+        "STREAMWORKER_REDIS_URL_FLIE": "url",
+        "STREAMWORKER_COLOUR": "red",
+        "PATH": "/bin",
+    }
+
+    assert [
+        ("STREAMWORKER_COLOUR", None),
+        ("STREAMWORKER_GRAZE", "STREAMWORKER_GRACE"),
+        ("STREAMWORKER_REDIS_URL_FLIE", "STREAMWORKER_REDIS_URL_FILE"),
+    ] == misspelt(environment)
+
+
+@pytest.mark.parametrize(
+    ("text", "repair"),
+    [("0", "write it in kB, MB"), ("1B", "write it in kB, MB"), ("0MB", "write a size above zero, such as 64MB")],
+)
+def test_a_size_of_nothing_or_of_bytes_names_the_repair(text: str, repair: str) -> None:
+    """And the option that it was given with."""
+    with pytest.raises(SetupError, match=f"option --in-flight-bytes: '{text}' is n.*{repair}"):
+        Settings.load({}, {"in_flight_bytes": text}, {})

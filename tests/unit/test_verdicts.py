@@ -55,6 +55,14 @@ def test_what_starts_is_alive_but_neither_started_nor_ready() -> None:
         assert (True, False, False) == (alive(seen, LIMIT).ok, started(seen, LIMIT).ok, ready(seen, LIMIT).ok)
 
 
+def test_what_keeps_a_worker_from_starting_is_said() -> None:
+    """To whoever asks whether it has started, or is ready."""
+    seen = Seen([a_worker(7, started=False, reading=False, waits_for="the consumer name 'a'")])
+
+    for judge in (started, ready):
+        assert "process 7: starting; it waits for the consumer name 'a'" == judge(seen, LIMIT).reason
+
+
 def test_one_that_is_ready_makes_all_ready() -> None:
     """The others may still start, or drain, or have died."""
     seen = Seen([STARTING, a_worker(2), a_worker(3, draining=True, reading=False)])

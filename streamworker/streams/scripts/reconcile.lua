@@ -1,27 +1,43 @@
 -- Find entries that are pending under our name but that we do not hold: their reply was lost on the way, or, when we have just begun,
 -- an earlier process of this name died with them.
--- KEYS: the stream. ARGV: group, consumer, first id to look at, how many pending entries to look at, 1 when their owner is dead, then
---       the ids that we hold.
--- Answers: next id to look at ('' when done), {id, values, delivery count} of each, ids that were trimmed away.
-local group, consumer, limit, died = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[5] == '1'
+-- KEYS: the stream. ARGV: group, consumer, first id to look at, how many pending entries to look at, 1 when their owner is dead, for how
+--       many bytes there is room, then the ids that we hold.
+-- Answers: next id to look at ('' when done), {id, values, delivery count} of each, ids that were trimmed away, how many were left where
+-- they are because the room was full. Without a death the search ends there.
+local group, consumer, limit, died, bytes = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[5] == '1', tonumber(ARGV[6])
 local held = {}
-for position = 6, #ARGV do held[ARGV[position]] = true end
-local entries, gone = {}, {}
+for position = 7, #ARGV do held[ARGV[position]] = true end
+local entries, gone, left = {}, {}, 0
+
+local function weigh(values)
+  local sum = 0
+  for _, value in ipairs(values) do sum = sum + #value end
+  return sum
+end
+
 local page = redis.call('XPENDING', KEYS[1], group, ARGV[3], '+', limit, consumer)
 for _, pending in ipairs(page) do
   local id, count = pending[1], pending[4]
   if not held[id] then
     -- As in reclaim.lua: what may have been running with the dead one waits from now on to be run alone.
     if died and count % 2 == 1 then count = count + 1 end
-    local claimed = redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'RETRYCOUNT', count)
-    if claimed[1] and claimed[1][1] then
-      entries[#entries + 1] = { id, claimed[1][2], count }
+    if bytes > 0 then
+      local claimed = redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'RETRYCOUNT', count)
+      if claimed[1] and claimed[1][1] then
+        entries[#entries + 1] = { id, claimed[1][2], count }
+        bytes = bytes - weigh(claimed[1][2])
+      else
+        redis.call('XACK', KEYS[1], group, id)
+        gone[#gone + 1] = id
+      end
     else
-      redis.call('XACK', KEYS[1], group, id)
-      gone[#gone + 1] = id
+      left = left + 1
+      if not died then return { '', entries, gone, left } end
+      -- Later it could not be told any more that it was the dead one's; idle as it was, it is for whoever has room first.
+      redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'IDLE', pending[3], 'RETRYCOUNT', count, 'JUSTID')
     end
   end
 end
 local following = ''
 if #page == limit then following = '(' .. page[#page][1] end
-return { following, entries, gone }
+return { following, entries, gone, left }

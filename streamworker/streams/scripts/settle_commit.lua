@@ -1,11 +1,11 @@
 -- Acknowledge an entry and publish what its handler gathered, together or not at all. Whoever finishes first commits.
--- KEYS: the fence's, then one target stream for each publish.
+-- KEYS: the fence's two, then one target stream for each publish.
 -- ARGV: the fence's, then for each publish: max length ('' for none), number of values, values …
 -- Answers 1, or 0 when the entry was settled by somebody else (then nothing was published).
 if not unsettled() then return 0 end
 
 -- A script's error does not undo what it wrote before, so every target is looked at before the first write.
-for position = 2, #KEYS do
+for position = 3, #KEYS do
   local kind = redis.call('TYPE', KEYS[position])['ok']
   if kind ~= 'stream' and kind ~= 'none' then
     return redis.error_reply('WRONGTYPE cannot publish to ' .. KEYS[position] .. ': it holds a ' .. kind)
@@ -13,7 +13,7 @@ for position = 2, #KEYS do
 end
 
 local at = 6
-for position = 2, #KEYS do
+for position = 3, #KEYS do
   local command = { 'XADD', KEYS[position] }
   if ARGV[at] ~= '' then
     command[3], command[4], command[5] = 'MAXLEN', '~', ARGV[at]

@@ -5,13 +5,13 @@ if not ours() then return 0 end
 
 -- What can be refused (no memory, wrong type, no permission) comes first, the acknowledgement last. The set is looked at before the
 -- hash is written: an envelope without a due time would never come back by itself.
-local kind = redis.call('TYPE', KEYS[3])['ok']
+local kind = redis.call('TYPE', KEYS[4])['ok']
 if kind ~= 'zset' and kind ~= 'none' then
-  return redis.error_reply('WRONGTYPE ' .. KEYS[3] .. ' holds a ' .. kind .. ', not a sorted set')
+  return redis.error_reply('WRONGTYPE ' .. KEYS[4] .. ' holds a ' .. kind .. ', not a sorted set')
 end
 local time = redis.call('TIME')
 local due = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[6])
-redis.call('HSET', KEYS[2], ARGV[7], ARGV[8])
-redis.call('ZADD', KEYS[3], due, ARGV[7])
+redis.call('HSET', KEYS[3], ARGV[7], ARGV[8])
+redis.call('ZADD', KEYS[4], due, ARGV[7])
 acknowledge()
 return 1
