@@ -13,6 +13,8 @@ import threading
 import time
 from typing import Any
 
+import sampling
+
 ASKED: dict[str, Any] = json.loads(os.environ.get("BENCHMARK", "{}"))
 """What the suite asks of this program: `url`, `stream`, `group`, `count`, `report` (where to tell it) and what the scenario adds."""
 
@@ -63,6 +65,8 @@ def late(sent: float) -> None:
 def begin() -> None:
     """The measured part begins now."""
     global _began
+    if ASKED.get("sampled"):
+        sampling.start()
     tell({"event": "begins", "pid": os.getpid()})
     _began = (time.process_time(), time.perf_counter())
 
@@ -70,6 +74,8 @@ def begin() -> None:
 def end(count: int, **more: Any) -> None:
     """The measured part, in which `count` entries were handled, ends now."""
     wall, cpu = time.perf_counter() - _began[1], time.process_time() - _began[0]
+    if ASKED.get("sampled"):
+        more["seen"] = sampling.stop()
     tell({"event": "ends", "count": count, "wall": wall, "cpu": cpu, "rss_mb": peak_mb(), **more})
 
 
