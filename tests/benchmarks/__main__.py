@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests import servers
 from tests.benchmarks import peers, report
 from tests.benchmarks.contest import Measured, World, compete
-from tests.benchmarks.places import ROOT, NotHere, Setup
+from tests.benchmarks.places import ROOT, NotHere, Setup, installed
 from tests.benchmarks.scenarios import ALL, Scenario
 from tests.benchmarks.stage import Stage, stage
 from tests.benchmarks.targets import TARGETS, judge_all, summary
@@ -40,7 +40,7 @@ def main(words: Sequence[str]) -> int:
                     report.show(chapter, console)
                     chapters.append(chapter)
     if asked.json is not None:
-        asked.json.write_text(report.as_json(chapters, machine))
+        asked.json.write_text(report.as_json(chapters, machine | {"environments": installed()}))
     if asked.markdown is not None:
         asked.markdown.write_text(report.markdown(chapters))
     judged = summary([judgement for chapter in chapters for judgement in chapter.judgements])

@@ -67,6 +67,12 @@ def environment(name: str, version: str, requirements: Sequence[str]) -> Path:
     return python
 
 
+def installed() -> dict[str, dict[str, str]]:
+    """What is in each environment that there is, and in which version."""
+    homes = sorted((CACHE / "environments").glob("*/requirements.json"))
+    return {stamp.parent.name: _versions(stamp.parent / "bin" / "python") for stamp in homes}
+
+
 @cache
 def interpreter(version: str) -> Path:
     """A Python of that version, on PATH or among those of pyenv and uv. Raises `NotHere`."""
@@ -91,6 +97,11 @@ def c_client() -> Path:
         CACHE.mkdir(parents=True, exist_ok=True)
         _call([compiler, "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)], "cannot compile the C client")
     return program
+
+
+def _versions(python: Path) -> dict[str, str]:
+    done = subprocess.run([str(python), "-m", "pip", "list", "--format", "json"], capture_output=True, text=True)
+    return {row["name"]: row["version"] for row in json.loads(done.stdout or "[]")}
 
 
 def _version_of(python: Path) -> str:

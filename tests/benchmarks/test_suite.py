@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import draining, report
+from tests.benchmarks import budget, draining, report
 from tests.benchmarks.contest import Entrant, Standing, World, compete, ratios
 from tests.benchmarks.places import ROOT, NotHere, Setup
 from tests.benchmarks.report import Chapter
@@ -158,6 +158,27 @@ def test_a_report_has_every_run_and_every_verdict():
     assert "s: rate of a / b ≥ 2: 2.5 (2 to 3) | reached" in text
     assert [{"rate": 20_000}, {"rate": 30_000}] == data["chapters"][0]["entrants"]["a"]["runs"]
     assert {"reached": 1, "not reached": 0, "not measured": 0} == data["targets"]
+
+
+def test_a_budget_is_shared_out_by_what_was_seen():
+    """Each module with its own first sentence; what was hardly seen is one row."""
+    rows = budget.table(
+        {"streamworker.delivery": 75, "event loop and sockets": 24, "streamworker.app": 0, "streamworker.publisher": 1}, 8.0, ROOT
+    )
+
+    assert rows[2].startswith("| 6.00 | 75% | streamworker.delivery | The values that travel through a worker")
+    assert rows[3].startswith("| 1.92 | 24% | event loop and sockets |  |")
+    assert "| 0.08 | 1% | all the rest | |" == rows[-1]
+
+
+def test_a_worker_that_looks_at_itself_says_what_it_saw(world, monkeypatch):
+    """Most of the time it is in a module of ours, or in the loop."""
+    monkeypatch.setattr(budget, "COUNT", 2_000)
+
+    seen, cpu_us = budget._sampled(world, "json", "nothing", 1)
+
+    assert cpu_us > 0
+    assert any(name.startswith("streamworker.") for name in seen)
 
 
 @pytest.mark.parametrize(("text", "setup"), [("3.13+speed", Setup("3.13", True)), ("3.11", Setup("3.11", False))])
