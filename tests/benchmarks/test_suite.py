@@ -162,9 +162,9 @@ def test_a_report_has_every_run_and_every_verdict():
 
 def test_a_budget_is_shared_out_by_what_was_seen():
     """Each module with its own first sentence; what was hardly seen is one row."""
-    rows = budget.table(
-        {"streamworker.delivery": 75, "event loop and sockets": 24, "streamworker.app": 0, "streamworker.publisher": 1}, 8.0, ROOT
-    )
+    seen = {"streamworker.delivery": 750, "event loop and sockets": 240, "streamworker.app": 4, "streamworker.publisher": 6}
+
+    rows = budget.table(seen, 8.0, ROOT)
 
     assert rows[2].startswith("| 6.00 | 75% | streamworker.delivery | The values that travel through a worker")
     assert rows[3].startswith("| 1.92 | 24% | event loop and sockets |  |")
