@@ -60,7 +60,6 @@ class Reader:
         ready: Callable[[], None],
         log: Any,
     ) -> None:
-        # After each new connection the groups are looked after, and what was delivered to the old one.
         self._link = Link(plan.endpoint, commands.recovery, by_itself=False)
         self._commands = commands
         self._parked = Parked(commands)

@@ -29,7 +29,7 @@ FLOORS: list[set[str]] = [
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor"},
-    {"demo"},
+    {"demo", "bench"},
     {"cli"},
     {"__main__"},
 ]
@@ -40,7 +40,7 @@ SPEAKS_REDIS = "streamworker.streams"
 PURE_ROOMS = (
     "delivery", "entries", "errors", "addresses", "posting", "policies", "codecs", "streams.keys",
     "worker.lanes", "worker.pace", "worker.pools", "worker.exits",
-    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
+    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {
     "asyncio", "concurrent", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random", "secrets", "select", "selectors",
