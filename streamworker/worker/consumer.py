@@ -85,7 +85,7 @@ class Consumer:
         self._leases.start()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                helpers = [self._tasks.create_task(part) for part in (self._settlement.acks.run(), self._reader.nudge())]
+                helpers = [self._tasks.create_task(part) for part in (self._settlement.acks.run(), self._reader.parked.run())]
                 sources = [self._tasks.create_task(part.run()) for part in (self._reader, self._reclaimer, self._promoter)]
                 await self._drain_wanted.wait()
                 await self._drain(sources)

@@ -62,7 +62,7 @@ class Reader:
     ) -> None:
         self._link = Link(plan.endpoint, commands.recovery, by_itself=False)
         self._commands = commands
-        self._parked = Parked(commands)
+        self.parked: Parked = Parked(commands)
         self._group, self._consumer = plan.group, plan.consumer
         self._pools = pools
         self._intake = intake
@@ -112,10 +112,6 @@ class Reader:
                 await self._sleep(pauses.next())
         await self._link.close()
 
-    async def nudge(self) -> None:
-        """End a parked read whenever somebody asks for it, until cancelled."""
-        await self._parked.run()
-
     def stop(self) -> None:
         """Read nothing new; `run` returns when the read in flight has been taken in."""
         self._stopping = True
@@ -138,7 +134,7 @@ class Reader:
 
     def step_aside(self) -> None:
         """End the read in hand: somebody is to be alone in this process."""
-        self._parked.nudge()
+        self.parked.nudge()
 
     def go_on(self) -> None:
         """Read again."""
@@ -148,8 +144,8 @@ class Reader:
         """There may be room in `pool` again; a read that is parked without its streams must not go on blocking."""
         if pool.is_worth_reading:
             self._awake.set()
-            if not self._parked.covers(pool):
-                self._parked.nudge()
+            if not self.parked.covers(pool):
+                self.parked.nudge()
 
     def doubt(self) -> None:
         """Entries may have been given to us whose reply was lost: compare before the next read."""
@@ -162,12 +158,12 @@ class Reader:
 
     def _wake(self) -> None:
         self._awake.set()
-        self._parked.nudge()
+        self.parked.nudge()
 
     async def _establish(self) -> None:
         """After a start and after each error: groups first, then what was delivered to us without our knowledge."""
         await self._link.connect()
-        self._parked.client_id = await reading.client_id(self._link)
+        self.parked.client_id = await reading.client_id(self._link)
         await self._upkeep.establish_all()
         # What has silently cut our connection may have cut the other one, whose calls would wait for long answers.
         await inspecting.greet(self._commands, within=reading.READ_MARGIN_SECONDS)
@@ -231,7 +227,7 @@ class Reader:
             try:
                 fresh = await read.reply
             finally:
-                self._parked.ended()
+                self.parked.ended()
             if fresh and monotonic() < until and not self._stopping and not self._must_reconcile:
                 following = self._send_next(read, fresh)
                 # One turn of the loop to pack the command, one to write it: then the server works while we do.
@@ -276,7 +272,7 @@ class Reader:
     def _send(self, pools: Sequence[Pool], count: int) -> _Read:
         """Ask for entries of all these streams; where there are none, wait for the first one."""
         keys = [key for pool in pools for key in pool.ready_keys(self._turns)]
-        self._parked.on(pools)
+        self.parked.on(pools)
         reply = reading.read(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS)
         return _Read(pools, asyncio.ensure_future(reply), monotonic())
 
