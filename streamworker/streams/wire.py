@@ -111,6 +111,16 @@ class Wire:
         if self._watchdog is None:
             self._watchdog = self._loop.call_at(self._deadline, self._check_deadline)
 
+    @property
+    def heard_at(self) -> float:
+        """When the server last sent something, by the loop's time."""
+        return self._heard_at
+
+    @property
+    def now(self) -> float:
+        """The loop's time."""
+        return self._loop.time()
+
     async def close(self) -> None:
         """End the connection; callers that still wait get `ConnectionLost`. Safe to call twice."""
         self._break(ConnectionLost("the connection was closed by us"))
@@ -249,6 +259,11 @@ class Link:
             self._is_down = False
             self.recovery.noticed()
         return reply
+
+    def was_heard(self, within: float) -> bool:
+        """Whether the server has answered in the last so many seconds."""
+        wire = self.wire
+        return wire is not None and not self._is_down and wire.heard_at > wire.now - within
 
     @property
     def wire(self) -> Wire | None:
