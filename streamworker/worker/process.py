@@ -235,8 +235,7 @@ class WorkerProcess:
         return tuple(stream for consumer in self._consumers for stream in consumer.troubled_streams)
 
     async def _watch_connection(self, link: Link) -> None:
-        """Whether the server answers is known by asking it, where nothing else does: a reader that waits cannot tell a quiet server from a
-        dead one."""
+        """Ask the server whether it is there, where nothing else does: a reader that waits cannot tell a quiet one from a dead one."""
         while True:
             before = self._connected
             self._connected = link.was_heard(BEAT.total_seconds()) or await is_there(link)
