@@ -111,15 +111,9 @@ class Wire:
         if self._watchdog is None:
             self._watchdog = self._loop.call_at(self._deadline, self._check_deadline)
 
-    @property
-    def heard_at(self) -> float:
-        """When the server last sent something, by the loop's time."""
-        return self._heard_at
-
-    @property
-    def now(self) -> float:
-        """The loop's time."""
-        return self._loop.time()
+    def was_heard(self, within: float) -> bool:
+        """Whether the server has sent something in the last so many seconds."""
+        return self._heard_at > self._loop.time() - within
 
     async def close(self) -> None:
         """End the connection; callers that still wait get `ConnectionLost`. Safe to call twice."""
@@ -262,8 +256,7 @@ class Link:
 
     def was_heard(self, within: float) -> bool:
         """Whether the server has answered in the last so many seconds."""
-        wire = self.wire
-        return wire is not None and not self._is_down and wire.heard_at > wire.now - within
+        return self._wire is not None and self._wire.broken is None and not self._is_down and self._wire.was_heard(within)
 
     @property
     def wire(self) -> Wire | None:
