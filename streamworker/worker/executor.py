@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import reduce
 from types import coroutine
@@ -39,6 +39,14 @@ class _Prepared:
         self.chain = chain
         self.timeout = None if handler.timeout is None else handler.timeout.total_seconds()
         self.contexts: dict[str, contextvars.Context] = {}
+
+
+@dataclass(slots=True, eq=False)
+class _Watched(Context):
+    """A context that goes through middleware."""
+
+    unentered: int = field(default=0, init=False, repr=False)
+    """How often `call_next` was called and its result not awaited, so that what it stands for has not run."""
 
 
 @dataclass(slots=True, eq=False)
@@ -93,7 +101,8 @@ class Executor:
             if prepared.chain is None and not handler.wants_context:
                 work = handler.function(body)
             else:
-                context = Context(delivery, handler, body, self._state, self._publish)
+                kind = Context if prepared.chain is None else _Watched
+                context = kind(delivery, handler, body, self._state, self._publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
             waits_for = variables.run(_first_step, work, delivery)
         except StopIteration:
@@ -195,11 +204,13 @@ class Executor:
 
     def _wrap(self, inner: CallNext, middleware: Middleware) -> CallNext:
         async def enter(context: Context) -> None:
-            context.unentered -= 1
+            if isinstance(context, _Watched):
+                context.unentered -= 1
             await inner(context)
 
         def call_next(context: Context) -> Coroutine[Any, Any, None]:
-            context.unentered += 1
+            if isinstance(context, _Watched):
+                context.unentered += 1
             return enter(context)
 
         async def call(context: Context) -> None:
@@ -247,7 +258,7 @@ def _arguments(context: Context) -> tuple[Any, ...]:
 
 
 def _succeeded(context: Context) -> Outcome:
-    if context.unentered:
+    if isinstance(context, _Watched) and context.unentered:
         return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
     publishes = context.publishes
     return Succeeded(publishes) if publishes else SUCCEEDED
