@@ -43,10 +43,9 @@ class _Prepared:
 
 @dataclass(slots=True, eq=False)
 class _Watched(Context):
-    """A context that goes through middleware."""
+    """A context that goes through middleware; `unentered` is how often `call_next` was called and not awaited, so that nothing has run."""
 
     unentered: int = field(default=0, init=False, repr=False)
-    """How often `call_next` was called and its result not awaited, so that what it stands for has not run."""
 
 
 @dataclass(slots=True, eq=False)
@@ -101,8 +100,7 @@ class Executor:
             if prepared.chain is None and not handler.wants_context:
                 work = handler.function(body)
             else:
-                kind = Context if prepared.chain is None else _Watched
-                context = kind(delivery, handler, body, self._state, self._publish)
+                context = (Context if prepared.chain is None else _Watched)(delivery, handler, body, self._state, self._publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
             waits_for = variables.run(_first_step, work, delivery)
         except StopIteration:
@@ -260,8 +258,7 @@ def _arguments(context: Context) -> tuple[Any, ...]:
 def _succeeded(context: Context) -> Outcome:
     if isinstance(context, _Watched) and context.unentered:
         return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
-    publishes = context.publishes
-    return Succeeded(publishes) if publishes else SUCCEEDED
+    return Succeeded(context.publishes) if context.publishes else SUCCEEDED
 
 
 def _stopped(run: Run, error: asyncio.CancelledError) -> Outcome:
