@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streamworker.app import StreamWorker
     from streamworker.codecs import Codec, FieldsCodec, JsonCodec
     from streamworker.delivery import Delivery
+    from streamworker.effects import Idempotency, Transaction
     from streamworker.errors import (
         ConnectionLost,
         DecodeError,
@@ -44,6 +45,7 @@ __all__ = [
     "EncodeError",
     "FieldsCodec",
     "HandlerTimeout",
+    "Idempotency",
     "JsonCodec",
     "Middleware",
     "Reject",
@@ -55,6 +57,7 @@ __all__ = [
     "Snooze",
     "StreamWorker",
     "StreamWorkerError",
+    "Transaction",
     "__version__",
 ]
 
@@ -62,6 +65,7 @@ _HOMES = {
     "app": ("StreamWorker",),
     "codecs": ("Codec", "FieldsCodec", "JsonCodec"),
     "delivery": ("Delivery",),
+    "effects": ("Idempotency", "Transaction"),
     "errors": (
         "ConnectionLost",
         "DecodeError",

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
 from streamworker.delivery import Outgoing, PublishOptions
+from streamworker.effects import Idempotency
 from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import (
     Handler,
@@ -100,13 +101,17 @@ class StreamWorker:
         codec: Literal["fields", "json"] | Codec | None = None,
         start: Start = "earliest",
         name: str | None = None,
+        idempotency: Idempotency | None = None,
+        writes_to: Iterable[str] | None = None,
     ) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more streams; the function itself is returned unchanged.
 
         Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
         whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one
         process (default: the setting, 10), `timeout` how long one may run (default: no limit). `start` is where a *new* group begins:
-        `"earliest"` or `"latest"`. Raises `SetupError` with the repair.
+        `"earliest"` or `"latest"`. `idempotency` runs it once per entry, or per key of the body. `writes_to` names the only keys that its
+        transactions may write to (a `*` at the end stands for any rest), and has them checked for the stream's slot in a cluster. Raises
+        `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
@@ -128,6 +133,8 @@ class StreamWorker:
                 executor=choose_executor(function),
                 start=start,
                 codec=chosen,
+                idempotency=None if idempotency is None else checked("idempotency", idempotency, Idempotency),
+                writes_to=None if writes_to is None else (writes_to,) if isinstance(writes_to, str) else tuple(writes_to),
             )
             check_handler(handler)
             check_beside(handler, self.handlers)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from streamworker.errors import SetupError
 from streamworker.handlers import Handler, HandlerFunction, name_of
 from streamworker.policies import LONGEST_DELAY
-from streamworker.streams.keys import tag
+from streamworker.streams.keys import has_tag, hashed_part, tag
 
 Policy = TypeVar("Policy")
 
@@ -40,6 +40,21 @@ def check_handler(handler: Handler) -> None:
         raise SetupError(f"handler {name!r}: start is 'earliest' or 'latest', not {handler.start!r}")
     if handler.type is not None and (not isinstance(handler.type, str) or not handler.type):
         raise SetupError(f"handler {name!r}: type is a non-empty string, not {handler.type!r}")
+    _check_writes(handler)
+
+
+def _check_writes(handler: Handler) -> None:
+    """See that the keys that a handler says it writes to lie in its streams' slots, where there are slots."""
+    for key, stream in product(() if handler.writes_to is None else handler.writes_to, handler.streams):
+        if not isinstance(key, str) or not key:
+            raise SetupError(f"handler {handler.name!r}: writes_to holds keys, non-empty strings, not {key!r}")
+        fixed = key.removesuffix("*")
+        known = has_tag(fixed) or fixed == key
+        if not known or hashed_part(fixed) != hashed_part(stream):
+            raise SetupError(
+                f"handler {handler.name!r} could not write to {key!r} together with an acknowledgement in {stream!r} in a cluster, where "
+                f"they are in different slots: call it '{tag(stream)}:{key}', or leave writes_to= out where there is no cluster"
+            )
 
 
 def check_beside(handler: Handler, others: Iterable[Handler]) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from streamworker.effects import COMMANDS as TRANSACTION_COMMANDS
 from streamworker.errors import SetupError
-from streamworker.streams.keys import GroupKeys, keys_of, name_claim, tag
+from streamworker.streams.keys import GroupKeys, done_marker, keys_of, name_claim, tag
 
 
 class Role(StrEnum):
@@ -40,6 +41,9 @@ _LOOK = (
     "exists", "time", "type", "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xlen", "xpending", "xrange", "xread", "xrevrange",
     "zcard",
 )  # fmt: skip
+
+WRITES: Sequence[str] = tuple(sorted({"get", "hget", *(command.lower() for command in TRANSACTION_COMMANDS)}))
+"""What `ctx.transaction` needs on its keys: its commands, and to see whether a number is one."""
 
 COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
@@ -76,9 +80,13 @@ def least_user(
     *,
     name: str | None = None,
     publishes_to: Sequence[str] = (),
+    writes_to: Sequence[str] = (),
     server: Server = Server.REDIS_7_0,
 ) -> User:
-    """The user of `role` with the least rights on these streams and groups. Raises `SetupError` with the repair."""
+    """The user of `role` with the least rights on these streams and groups. Raises `SetupError` with the repair.
+
+    `writes_to` are the keys of a worker's transactions, as at a handler: names, or beginnings that end in `*`.
+    """
     if not streams:
         raise SetupError("name at least one stream: --stream orders")
     if role is not Role.PUBLISHER and not groups:
@@ -89,7 +97,9 @@ def least_user(
         raise SetupError(
             f"only a worker has streams that it publishes to: leave --publishes-to out, or name them for a {role} with --stream"
         )
-    for what in (*streams, *groups, *publishes_to):
+    if writes_to and role is not Role.WORKER:
+        raise SetupError(f"only a worker's handlers have transactions: leave --writes-to out for a {role}")
+    for what in (*streams, *groups, *publishes_to, *writes_to):
         _check(what)
     user = f"streamworker-{role}" if name is None else name
     if not user or any(character.isspace() or _is_control(character) for character in user):
@@ -97,8 +107,13 @@ def least_user(
     rights = _key_rights(role, streams, groups, publishes_to)
     keys = [_pattern(key, right, server) for key, right in rights.items()]
     if role is Role.WORKER:  # the names that processes are given are known to them only
-        keys += [f"{_pattern(name_claim(stream, group, ''), 'RW', server)}*" for stream in streams for group in groups]
-    commands = [f"+{command}" for command in sorted(set(COMMANDS[role]))]
+        for start in (name_claim(s, g, "") for s in streams for g in groups):
+            keys.append(f"{_pattern(start, 'RW', server)}*")
+        for start in (done_marker(s, g, "", "")[:-1] for s in streams for g in groups):
+            keys.append(f"{_pattern(start, 'RW', server)}*")
+        # Written by a script, for which both rights to each key are needed.
+        keys += [f"{_pattern(key.removesuffix('*'), 'RW', server)}{'*' if key.endswith('*') else ''}" for key in writes_to]
+    commands = [f"+{command}" for command in sorted({*COMMANDS[role], *(WRITES if writes_to else ())})]
     return User(user, role, ("reset", "on", PLACEHOLDER, "resetchannels", *keys, "-@all", *commands))
 
 

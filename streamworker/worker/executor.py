@@ -247,8 +247,8 @@ def _arguments(context: Context) -> tuple[Any, ...]:
 def _succeeded(context: Context) -> Outcome:
     if context.unentered:
         return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
-    publishes = context.publishes
-    return Succeeded(publishes) if publishes else SUCCEEDED
+    publishes, writes = context.publishes, context.writes
+    return Succeeded(publishes, writes) if publishes or writes else SUCCEEDED
 
 
 def _stopped(run: Run, error: asyncio.CancelledError) -> Outcome:
