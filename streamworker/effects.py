@@ -21,7 +21,7 @@ COMMANDS = frozenset({"HDEL", "HINCRBY", "HSET", "INCRBY", "LPUSH", "PEXPIRE", "
 """The commands that a transaction is made of. A key is deleted by PEXPIRE 0."""
 
 MOST_VALUES = 7_000
-"""A Lua script can hand at most some 8,000 values to a command."""
+"""A Lua script can hand at most some 8,000 values to a command; a dead letter with more is kept packed in one field."""
 
 LONGEST_TTL = timedelta(days=3650)
 LARGEST = 2**63

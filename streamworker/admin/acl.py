@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 
 from streamworker.effects import COMMANDS as TRANSACTION_COMMANDS
 from streamworker.errors import SetupError
@@ -106,13 +107,12 @@ def least_user(
         raise SetupError(f"--user {user!r}: a user's name has no spaces")
     rights = _key_rights(role, streams, groups, publishes_to)
     keys = [_pattern(key, right, server) for key, right in rights.items()]
-    if role is Role.WORKER:  # the names that processes are given are known to them only
-        for start in (name_claim(s, g, "") for s in streams for g in groups):
-            keys.append(f"{_pattern(start, 'RW', server)}*")
-        for start in (done_marker(s, g, "", "")[:-1] for s in streams for g in groups):
-            keys.append(f"{_pattern(start, 'RW', server)}*")
-        # Written by a script, for which both rights to each key are needed.
-        keys += [f"{_pattern(key.removesuffix('*'), 'RW', server)}{'*' if key.endswith('*') else ''}" for key in writes_to]
+    if role is Role.WORKER:
+        pairs = list(product(streams, groups))
+        # The names that processes are given are known to them only, and so are the keys of what was done.
+        starts = [name_claim(*pair, "") for pair in pairs] + [done_marker(*pair, "", "").removesuffix(":") for pair in pairs]
+        # What a transaction writes to is given to a script, and EVAL needs both rights to each key.
+        keys += [_pattern_of_any(f"{start}*", server) for start in starts] + [_pattern_of_any(key, server) for key in writes_to]
     commands = [f"+{command}" for command in sorted({*COMMANDS[role], *(WRITES if writes_to else ())})]
     return User(user, role, ("reset", "on", PLACEHOLDER, "resetchannels", *keys, "-@all", *commands))
 
@@ -155,6 +155,11 @@ def _pattern(key: str, right: str, server: Server) -> str:
     escaped = re.sub(r"[*?\[\]\\]", r"\\\g<0>", key)
     glob = escaped.replace(" ", "[^!-~]")
     return f"~{glob}" if right == "RW" or server is Server.REDIS_6_2 else f"%{right}~{glob}"
+
+
+def _pattern_of_any(name: str, server: Server) -> str:
+    """The rule for reading and writing a key, or all that begin so, where it ends in `*`."""
+    return _pattern(name.removesuffix("*"), "RW", server) + ("*" if name.endswith("*") else "")
 
 
 def _check(name: str) -> None:

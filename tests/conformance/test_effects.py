@@ -244,7 +244,7 @@ async def test_the_size_of_a_commit_has_its_bounds(link, aredis, monkeypatch):
 
     assert isinstance(a_commit(3), commits.Commit)
     with pytest.raises(
-        CommitRefused, match="4 writes of 4 values and 4 bytes .* takes 3 of 200,000 and 67,108,864: divide the work"
+        CommitRefused, match=r"4 writes of 4 values and 4 bytes .* takes 3 of 200,000 and 67,108,864: divide the work"
     ):
         a_commit(4)
 
