@@ -27,7 +27,7 @@ from streamworker.handlers import (
 )
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.publisher import Publisher
-from streamworker.registration import check_beside, check_handler, checked, group_of
+from streamworker.registration import check_beside, check_handler, check_streams, checked, group_of, keys_given
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.streams.connections import Endpoint
 
@@ -109,41 +109,43 @@ class StreamWorker:
         Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
         whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one
         process (default: the setting, 10), `timeout` how long one may run (default: no limit). `start` is where a *new* group begins:
-        `"earliest"` or `"latest"`. `idempotency` runs it once per entry, or per key of the body. `writes_to` names the only keys that its
-        transactions may write to (a `*` at the end stands for any rest), and has them checked for the stream's slot in a cluster. Raises
+        `"earliest"` or `"latest"`. `idempotency` runs it once per entry or key, `writes_to` names the keys of its transactions. Raises
         `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
             chosen = self._codec if codec is None else codec_named(codec)
             signature = read_signature(function)
-            handler = Handler(
-                name=name_of(function) if name is None else name,
-                function=function,
-                body_type=signature.body_type,
-                wants_context=signature.wants_context,
-                decode=chosen.decoder(signature.body_type),
-                streams=streams,
-                group=group_of(function, group, self.group),
-                type=type,
-                concurrency=concurrency,
-                timeout=timeout,
-                retry=self.retry if retry is None else checked("retry", retry, RetryPolicy),
-                dead_letter=self.dead_letter if dead_letter is None else checked("dead_letter", dead_letter, DeadLetterPolicy),
-                executor=choose_executor(function),
-                start=start,
-                codec=chosen,
-                idempotency=None if idempotency is None else checked("idempotency", idempotency, Idempotency),
-                writes_to=None if writes_to is None else (writes_to,) if isinstance(writes_to, str) else tuple(writes_to),
+            self._add(
+                Handler(
+                    name=name_of(function) if name is None else name,
+                    function=function,
+                    body_type=signature.body_type,
+                    wants_context=signature.wants_context,
+                    decode=chosen.decoder(signature.body_type),
+                    streams=streams,
+                    group=group_of(function, group, self.group),
+                    type=type,
+                    concurrency=concurrency,
+                    timeout=timeout,
+                    retry=self.retry if retry is None else checked("retry", retry, RetryPolicy),
+                    dead_letter=self.dead_letter if dead_letter is None else checked("dead_letter", dead_letter, DeadLetterPolicy),
+                    executor=choose_executor(function),
+                    start=start,
+                    codec=chosen,
+                    idempotency=idempotency,
+                    writes_to=keys_given(writes_to),
+                )
             )
-            check_handler(handler)
-            check_beside(handler, self.handlers)
-            self.handlers.append(handler)
             return function
 
-        if streams and callable(streams[0]):
-            raise SetupError('write @app.handler("stream"), with the stream\'s name: a handler needs to know where to read')
+        check_streams(streams)
         return register
+
+    def _add(self, handler: Handler) -> None:
+        check_handler(handler)
+        check_beside(handler, self.handlers)
+        self.handlers.append(handler)
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
         """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""

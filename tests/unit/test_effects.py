@@ -166,7 +166,7 @@ def test_an_empty_key_is_no_key() -> None:
         (lambda: Idempotency(ttl=HOUR, key="order_id"), "a function of the body"),
         (
             lambda: StreamWorker(group="g").handler("orders", idempotency=HOUR)(a_context().handler.function),
-            "idempotency is a Idempotency",
+            "idempotency is an Idempotency",
         ),
     ],
 )
