@@ -108,35 +108,33 @@ class StreamWorker:
 
         Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
         whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one
-        process (default: the setting, 10), `timeout` how long one may run (default: no limit). `start` is where a *new* group begins:
-        `"earliest"` or `"latest"`. `idempotency` runs it once per entry or key, `writes_to` names the keys of its transactions. Raises
-        `SetupError` with the repair.
+        process, `timeout` how long one may run (default: no limit). `start` is where a *new* group begins: `"earliest"` or `"latest"`.
+        `idempotency` runs it once per key, `writes_to` names its transactions' keys. Raises `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
             chosen = self._codec if codec is None else codec_named(codec)
             signature = read_signature(function)
-            self._add(
-                Handler(
-                    name=name_of(function) if name is None else name,
-                    function=function,
-                    body_type=signature.body_type,
-                    wants_context=signature.wants_context,
-                    decode=chosen.decoder(signature.body_type),
-                    streams=streams,
-                    group=group_of(function, group, self.group),
-                    type=type,
-                    concurrency=concurrency,
-                    timeout=timeout,
-                    retry=self.retry if retry is None else checked("retry", retry, RetryPolicy),
-                    dead_letter=self.dead_letter if dead_letter is None else checked("dead_letter", dead_letter, DeadLetterPolicy),
-                    executor=choose_executor(function),
-                    start=start,
-                    codec=chosen,
-                    idempotency=idempotency,
-                    writes_to=keys_given(writes_to),
-                )
+            handler = Handler(
+                name=name_of(function) if name is None else name,
+                function=function,
+                body_type=signature.body_type,
+                wants_context=signature.wants_context,
+                decode=chosen.decoder(signature.body_type),
+                streams=streams,
+                group=group_of(function, group, self.group),
+                type=type,
+                concurrency=concurrency,
+                timeout=timeout,
+                retry=self.retry if retry is None else checked("retry", retry, RetryPolicy),
+                dead_letter=self.dead_letter if dead_letter is None else checked("dead_letter", dead_letter, DeadLetterPolicy),
+                executor=choose_executor(function),
+                start=start,
+                codec=chosen,
+                idempotency=idempotency,
+                writes_to=keys_given(writes_to),
             )
+            self._add(handler)
             return function
 
         check_streams(streams)

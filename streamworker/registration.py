@@ -47,13 +47,13 @@ def check_handler(handler: Handler) -> None:
         raise SetupError(f"handler {name!r}: start is 'earliest' or 'latest', not {handler.start!r}")
     if handler.type is not None and (not isinstance(handler.type, str) or not handler.type):
         raise SetupError(f"handler {name!r}: type is a non-empty string, not {handler.type!r}")
-    if handler.idempotency is not None and not isinstance(handler.idempotency, Idempotency):
-        raise SetupError(f"handler {name!r}: idempotency is an Idempotency(ttl=…), not {handler.idempotency!r}")
-    _check_writes(handler)
+    _check_effects(handler)
 
 
-def _check_writes(handler: Handler) -> None:
+def _check_effects(handler: Handler) -> None:
     """See that the keys that a handler says it writes to lie in its streams' slots, where there are slots."""
+    if handler.idempotency is not None and not isinstance(handler.idempotency, Idempotency):
+        raise SetupError(f"handler {handler.name!r}: idempotency is an Idempotency(ttl=…), not {handler.idempotency!r}")
     for key, stream in product(() if handler.writes_to is None else handler.writes_to, handler.streams):
         if not isinstance(key, str) or not key:
             raise SetupError(f"handler {handler.name!r}: writes_to holds keys, non-empty strings, not {key!r}")
