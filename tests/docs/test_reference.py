@@ -207,6 +207,12 @@ def parameters_of(function: Any) -> Iterator[str]:
         ("### publish, publish_many", streamworker.StreamWorker.publish_many),
         ("### encode, settings, close", streamworker.StreamWorker.encode),
         ("## Context", streamworker.Context.publish),
+        *[
+            ("## Transaction", method)
+            for name, method in vars(streamworker.Transaction).items()
+            if callable(method) and name[0] != "_"
+        ],
+        ("## Idempotency", streamworker.Idempotency),
         ("## RetryPolicy", streamworker.RetryPolicy),
         ("## DeadLetterPolicy", streamworker.DeadLetterPolicy),
         ("## Backoff", streamworker.Backoff.exponential),
