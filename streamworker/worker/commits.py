@@ -57,7 +57,7 @@ class Commit:
         except ServerError as error:
             if error.code not in LIES_IN_THE_COMMIT:
                 raise
-            raise CommitRefused(self._of_another_slot() if error.code == "CROSSSLOT" else sentence(error)) from error
+            raise CommitRefused(self._why(error)) from error
         except ConnectionLost as lost:
             if self._largest < LEAST_LIMIT_OF_A_SERVER or not await is_there(self._link, within=READ_MARGIN_SECONDS):
                 raise
@@ -67,8 +67,12 @@ class Commit:
             refusal = ServerError("OVERSIZED", f"the server hangs up on a publish of {self._largest} bytes")
             raise CommitRefused(sentence(refusal)) from lost
 
-    def _of_another_slot(self) -> str:
-        """Which key it is, and what to call it."""
+    def _why(self, error: ServerError) -> str:
+        """The refusal with its repair; where it is that of a slot, with the key that it is about, and what to call that."""
+        if error.code == "WRONGTYPE":
+            return f"{error} (nothing was written: mend the key, or the handler)"
+        if error.code != "CROSSSLOT":
+            return sentence(error)
         stream = self._keys.stream
         ours = hashed_part(stream)
         keys = [outgoing.stream for outgoing in self._ack.publishes] + [write.key for write in self._ack.writes]
