@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         DecodeError,
         EncodeError,
         HandlerTimeout,
+        NotConfirmed,
+        PublishFailed,
         Reject,
         Retry,
         ServerError,
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     )
     from streamworker.handlers import CallNext, Context, Middleware
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
+    from streamworker.posting import Durability
     from streamworker.settings import Settings
+    from streamworker.sync_publisher import SyncPublisher
 
 __version__ = VERSION
 __all__ = [
@@ -42,12 +46,15 @@ __all__ = [
     "DeadLetterPolicy",
     "DecodeError",
     "Delivery",
+    "Durability",
     "EncodeError",
     "FieldsCodec",
     "HandlerTimeout",
     "Idempotency",
     "JsonCodec",
     "Middleware",
+    "NotConfirmed",
+    "PublishFailed",
     "Reject",
     "Retry",
     "RetryPolicy",
@@ -57,6 +64,7 @@ __all__ = [
     "Snooze",
     "StreamWorker",
     "StreamWorkerError",
+    "SyncPublisher",
     "Transaction",
     "__version__",
 ]
@@ -71,6 +79,8 @@ _HOMES = {
         "DecodeError",
         "EncodeError",
         "HandlerTimeout",
+        "NotConfirmed",
+        "PublishFailed",
         "Reject",
         "Retry",
         "ServerError",
@@ -80,7 +90,9 @@ _HOMES = {
     ),
     "handlers": ("CallNext", "Context", "Middleware"),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
+    "posting": ("Durability",),
     "settings": ("Settings",),
+    "sync_publisher": ("SyncPublisher",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -14,7 +14,7 @@ from itertools import product
 
 from streamworker.effects import COMMANDS as TRANSACTION_COMMANDS
 from streamworker.errors import SetupError
-from streamworker.streams.keys import GroupKeys, done_marker, keys_of, name_claim, tag
+from streamworker.streams.keys import GroupKeys, done_marker, keys_of, name_claim, once_key, schedule_keys, tag
 
 
 class Role(StrEnum):
@@ -48,12 +48,14 @@ WRITES: Sequence[str] = tuple(sorted({"get", "hget", *(command.lower() for comma
 
 COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
-        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hscan", "hset", "pexpire", "pttl",
-        "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xinfo|consumers",
-        "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore", "zrem",
-        "zremrangebyrank", "zscore",
+        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hrandfield", "hscan", "hset",
+        "pexpire", "pttl", "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer",
+        "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore",
+        "zrem", "zremrangebyrank", "zscore",
     ),
-    Role.PUBLISHER: (*_LOGIN, "xadd"),
+    Role.PUBLISHER: (
+        *_LOGIN, *_SCRIPTS, "get", "hdel", "hget", "hset", "pexpire", "set", "time", "type", "wait", "xadd", "zadd", "zrem",
+    ),
     Role.DASHBOARD: (*_LOGIN, *_LOOK),
     Role.ADMIN: (*_LOGIN, *_SCRIPTS, *_LOOK, "xadd", "xdel"),
 }  # fmt: skip
@@ -113,6 +115,8 @@ def least_user(
         starts = [name_claim(*pair, "") for pair in pairs] + [done_marker(*pair, "", "").removesuffix(":") for pair in pairs]
         # What a transaction writes to is given to a script, and EVAL needs both rights to each key.
         keys += [_pattern_of_any(f"{start}*", server) for start in starts] + [_pattern_of_any(key, server) for key in writes_to]
+    if role is Role.PUBLISHER:  # nobody knows the dedupe ids beforehand
+        keys += [f"{_pattern(once_key(stream, ''), 'RW', server)}*" for stream in streams]
     commands = [f"+{command}" for command in sorted({*COMMANDS[role], *(WRITES if writes_to else ())})]
     return User(user, role, ("reset", "on", PLACEHOLDER, "resetchannels", *keys, "-@all", *commands))
 
@@ -127,6 +131,9 @@ def _key_rights(role: Role, streams: Sequence[str], groups: Sequence[str], publi
         for group in groups:
             for key, right in _group_rights(role, keys_of(stream, group)).items():
                 _add(rights, key, right)
+        if role in (Role.PUBLISHER, Role.WORKER):
+            for key in schedule_keys(stream):
+                _add(rights, key, "RW")
     for target in publishes_to:
         tag(target)
         _add(rights, target, "RW")  # it is written by a script, and EVAL needs both rights to each key that it is given

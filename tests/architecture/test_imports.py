@@ -22,14 +22,15 @@ FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
     {"effects"},
     {"delivery"},
-    {"addresses"},
+    {"addresses", "posting"},
     {"policies", "codecs", "settings", "streams", "embedded"},
-    {"handlers", "publisher", "admin"},
+    {"handlers", "outgoing", "admin"},
+    {"publisher", "sync_publisher"},
     {"registration"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor"},
-    {"demo"},
+    {"demo", "bench"},
     {"cli"},
     {"__main__"},
 ]
@@ -38,9 +39,9 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "effects", "entries", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes",
-    "worker.pace", "worker.pools", "worker.exits",
-    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
+    "delivery", "effects", "entries", "errors", "addresses", "posting", "policies", "codecs", "streams.keys",
+    "worker.lanes", "worker.pace", "worker.pools", "worker.exits",
+    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {
     "asyncio", "concurrent", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random", "secrets", "select", "selectors",
