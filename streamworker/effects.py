@@ -73,7 +73,7 @@ class Transaction:
         """Add to the whole number that a key holds; one that is not there holds 0."""
         self._gather("INCRBY", key, _whole(amount))
 
-    def hset(self, key: str, mapping: Mapping[str | bytes, Value] | Mapping[str, Value]) -> None:
+    def hset(self, key: str, mapping: Mapping[str, Value] | Mapping[bytes, Value]) -> None:
         """Set fields of a hash."""
         self._gather("HSET", key, *(part for pair in mapping.items() for part in pair))
 
