@@ -13,16 +13,16 @@ local HOLDS = {
 local REMOVES = { HDEL = true, ZREM = true, SREM = true }
 local LARGEST = 9.2e18 -- a little below 2^63, because Lua counts in doubles
 
--- Each command in a form that the stream's own key refuses, and what it is refused for: any other refusal is that of the right to it.
-local REFUSED = {
-  XADD = { 'ID', '0-0', '', '' }, SET = { 'syntax', '', 'XX', 'NX' }, PEXPIRE = { 'integer', '-' },
-  HSET = { 'WRONGTYPE', '', '' }, HINCRBY = { 'WRONGTYPE', '', 1 }, ZADD = { 'WRONGTYPE', 1, '' }, INCRBY = { 'WRONGTYPE', 1 },
-}
-local tried = {}
+-- Try each command in a form that the stream's own key refuses: any other refusal is that of the right to it. Not the first one, before
+-- which nothing is written.
+local tried = { [ARGV[6] or ''] = true }
 local function missing_right(name)
   if tried[name] then return nil end
   tried[name] = true
-  local form = REFUSED[name] or { 'WRONGTYPE', '' }
+  local form = ({
+    XADD = { 'ID', '0-0', '', '' }, SET = { 'syntax', '', 'XX', 'NX' }, PEXPIRE = { 'integer', '-' },
+    HSET = { 'WRONGTYPE', '', '' }, HINCRBY = { 'WRONGTYPE', '', 1 }, ZADD = { 'WRONGTYPE', 1, '' }, INCRBY = { 'WRONGTYPE', 1 },
+  })[name] or { 'WRONGTYPE', '' }
   local answer = redis.pcall(name, source, unpack(form, 2))
   if type(answer) == 'table' and answer['err'] and not string.find(tostring(answer['err']), form[1], 1, true) then return answer end
 end
