@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streamworker.app import StreamWorker
     from streamworker.codecs import Codec, FieldsCodec, JsonCodec
     from streamworker.delivery import Delivery
+    from streamworker.effects import Idempotency, Transaction
     from streamworker.errors import (
         ConnectionLost,
         DecodeError,
@@ -49,6 +50,7 @@ __all__ = [
     "EncodeError",
     "FieldsCodec",
     "HandlerTimeout",
+    "Idempotency",
     "JsonCodec",
     "Middleware",
     "NotConfirmed",
@@ -63,6 +65,7 @@ __all__ = [
     "StreamWorker",
     "StreamWorkerError",
     "SyncPublisher",
+    "Transaction",
     "__version__",
 ]
 
@@ -70,6 +73,7 @@ _HOMES = {
     "app": ("StreamWorker",),
     "codecs": ("Codec", "FieldsCodec", "JsonCodec"),
     "delivery": ("Delivery",),
+    "effects": ("Idempotency", "Transaction"),
     "errors": (
         "ConnectionLost",
         "DecodeError",

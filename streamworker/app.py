@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
 from streamworker.delivery import Outgoing, PublishOptions
+from streamworker.effects import Idempotency
 from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import (
     Handler,
@@ -29,7 +30,7 @@ from streamworker.outgoing import check_stream, encode_many, encode_outgoing
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
 from streamworker.publisher import Publisher
-from streamworker.registration import check_beside, check_handler, checked, group_of
+from streamworker.registration import check_beside, check_handler, check_streams, checked, group_of, keys_given
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.sync_publisher import SyncPublisher
@@ -107,13 +108,15 @@ class StreamWorker:
         codec: Literal["fields", "json"] | Codec | None = None,
         start: Start = "earliest",
         name: str | None = None,
+        idempotency: Idempotency | None = None,
+        writes_to: Iterable[str] | None = None,
     ) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more streams; the function itself is returned unchanged.
 
         Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
         whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one
-        process (default: the setting, 10), `timeout` how long one may run (default: no limit). `start` is where a *new* group begins:
-        `"earliest"` or `"latest"`. Raises `SetupError` with the repair.
+        process, `timeout` how long one may run (default: no limit). `start` is where a *new* group begins: `"earliest"` or `"latest"`.
+        `idempotency` runs it once per key, `writes_to` names its transactions' keys. Raises `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
@@ -135,15 +138,19 @@ class StreamWorker:
                 executor=choose_executor(function),
                 start=start,
                 codec=chosen,
+                idempotency=idempotency,
+                writes_to=keys_given(writes_to),
             )
-            check_handler(handler)
-            check_beside(handler, self.handlers)
-            self.handlers.append(handler)
+            self._add(handler)
             return function
 
-        if streams and callable(streams[0]):
-            raise SetupError('write @app.handler("stream"), with the stream\'s name: a handler needs to know where to read')
+        check_streams(streams)
         return register
+
+    def _add(self, handler: Handler) -> None:
+        check_handler(handler)
+        check_beside(handler, self.handlers)
+        self.handlers.append(handler)
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
         """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""

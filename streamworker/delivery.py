@@ -1,4 +1,4 @@
-"""The values that travel through a worker: deliveries, outcomes, verdicts. Imports nothing of ours but what an entry is.
+"""The values that travel through a worker: deliveries, outcomes, verdicts. Imports nothing of ours but what an entry and a write are.
 
 What happened (`Outcome`), what should be done (`Verdict`) and doing it (`worker/settlement.py`) are three things in three rooms.
 """
@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias, TypedDict
 
+from streamworker.effects import Write
 from streamworker.entries import Entry as Entry
 from streamworker.entries import Fields as Fields
 from streamworker.entries import read_headers
@@ -133,6 +134,7 @@ class Interruption(StrEnum):
     """Why we stopped a handler, or did not start it.
 
     `makes_room` is for an entry that must run alone; `not_alone` is said of such an entry when the others here did not end in time.
+    `twin_runs`: another entry with the same idempotency key is being handled.
     """
 
     DRAIN = "drain"
@@ -140,13 +142,15 @@ class Interruption(StrEnum):
     LEASE_LOST = "lease_lost"
     MAKES_ROOM = "makes_room"
     NOT_ALONE = "not_alone"
+    TWIN_RUNS = "twin_runs"
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The handler returned; `publishes` is what it asked to publish."""
+    """The handler returned; `publishes` is what it asked to publish, `writes` what else it asked to write."""
 
     publishes: tuple[Outgoing, ...] = ()
+    writes: tuple[Write, ...] = ()
 
 
 SUCCEEDED = Succeeded()
@@ -206,9 +210,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Done: acknowledge, and commit `publishes` with the acknowledgement."""
+    """Done: acknowledge, and commit `publishes` and `writes` with the acknowledgement."""
 
     publishes: tuple[Outgoing, ...] = ()
+    writes: tuple[Write, ...] = ()
 
 
 ACK = Ack()

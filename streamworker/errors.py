@@ -97,7 +97,7 @@ class GroupLost(StreamWorkerError):
 
 
 class CommitRefused(StreamWorkerError):
-    """What a handler published cannot be written, whoever tries: the wrong type of key, or an argument that the server does not take."""
+    """What a handler published or wrote cannot be written, whoever tries: the wrong type of key, or a value that no server takes."""
 
 
 # ---- the handler says so ----------------------------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ import structlog
 
 from streamworker.codecs import Codec, Decoder
 from streamworker.delivery import Delivery, Outgoing, PublishOptions
+from streamworker.effects import Idempotency, Transaction, Write
 from streamworker.errors import SetupError
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.streams.keys import keys_of
 
 HandlerFunction: TypeAlias = Callable[..., Any]
 Start: TypeAlias = Literal["earliest", "latest"]
@@ -30,6 +32,7 @@ class Handler:
     """A registered handler: its function, where its entries come from, and its policies.
 
     `concurrency` is `None` where the worker's setting decides. `type` is the `_type` header it takes; `None` takes the rest.
+    `writes_to` are the keys that its transactions may write to, by name or with a `*` at the end; `None`: any.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Handler:
     executor: Executor
     start: Start
     codec: Codec
+    idempotency: Idempotency | None = None
+    writes_to: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ class Context:
     _encode: Publish = field(repr=False)
     _began: float = field(default_factory=time, repr=False)
     _publishes: list[Outgoing] | None = field(default=None, repr=False)
+    _transaction: Transaction | None = field(default=None, repr=False)
     _log: Any = field(default=None, repr=False)
 
     @property
@@ -133,9 +139,22 @@ class Context:
         """What was published so far, waiting for the acknowledgement."""
         return () if self._publishes is None else tuple(self._publishes)
 
-    def forget_publishes(self) -> None:
-        """Drop what was published so far: for a middleware that starts the handler a second time."""
-        self._publishes = None
+    @property
+    def transaction(self) -> Transaction:
+        """Writes to plain keys that happen when, and only if, this delivery is acknowledged: all in that one atomic step, or none."""
+        if self._transaction is None:
+            own = keys_of(self.delivery.stream, self.delivery.group)
+            self._transaction = Transaction(own.all, self.handler.writes_to)
+        return self._transaction
+
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        """What the transaction has gathered so far, waiting for the acknowledgement."""
+        return () if self._transaction is None else self._transaction.writes
+
+    def forget_effects(self) -> None:
+        """Drop what was published and written so far: for a middleware that starts the handler a second time."""
+        self._publishes = self._transaction = None
 
 
 CallNext: TypeAlias = Callable[[Context], Coroutine[Any, Any, None]]

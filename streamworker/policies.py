@@ -45,6 +45,9 @@ FALLBACK_DELAY = timedelta(minutes=5)
 TRY_ALONE_AGAIN_AFTER = timedelta(minutes=1)
 """How long an entry that must run alone waits for another worker, where the one that has it does not come to rest."""
 
+LOOK_AFTER_TWIN = timedelta(seconds=5)
+"""How long an entry waits while another one with the same idempotency key is being handled."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -150,10 +153,10 @@ class DeadLetterPolicy:
 def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: float) -> Verdict:
     """What to do about `outcome`; the first case that fits wins."""
     match outcome:
-        case Succeeded(()):
+        case Succeeded((), ()):
             return ACK
-        case Succeeded(publishes):
-            return Ack(publishes)
+        case Succeeded(publishes, writes):
+            return Ack(publishes, writes)
         case Interrupted(why):
             return _decide_interrupted(why, delivery)
         case Malformed(error):
@@ -174,6 +177,8 @@ def _decide_interrupted(why: Interruption, delivery: Delivery) -> Verdict:
             return Abandon()
         case Interruption.NOT_ALONE:
             return RetryLater(TRY_ALONE_AGAIN_AFTER, delivery.history)
+        case Interruption.TWIN_RUNS:
+            return RetryLater(LOOK_AFTER_TWIN, delivery.history)
         case Interruption.DRAIN | Interruption.NO_ROOM | Interruption.MAKES_ROOM:
             return Release()
         case _:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamworker.delivery import Fields, Lease, Outgoing
+from streamworker.effects import Write
 from streamworker.streams.keys import GroupKeys
 from streamworker.streams.scripts import script
 from streamworker.streams.wire import Argument, Link
@@ -30,13 +31,17 @@ async def ack(link: Link, group: str, leases: Sequence[Lease]) -> int:
     return int(await link.call("XACK", key, group, *entry_ids))
 
 
-async def commit(link: Link, group: str, keys: GroupKeys, lease: Lease, publishes: Sequence[Outgoing]) -> bool:
-    """Acknowledge and publish together; false when somebody else has settled the entry, and then nothing was published."""
+async def commit(
+    link: Link, group: str, keys: GroupKeys, lease: Lease, publishes: Sequence[Outgoing], writes: Sequence[Write] = ()
+) -> bool:
+    """Acknowledge, publish and write together; false when somebody else has settled the entry, and then nothing was written."""
     arguments = _fence(group, lease)
     for outgoing in publishes:
-        trim = "" if outgoing.max_length is None else outgoing.max_length
-        arguments += [trim, len(outgoing.fields), *outgoing.fields]
-    targets = [outgoing.stream for outgoing in publishes]
+        trim: tuple[Argument, ...] = () if outgoing.max_length is None else ("MAXLEN", "~", outgoing.max_length)
+        arguments += ["XADD", len(trim) + 1 + len(outgoing.fields), *trim, "*", *outgoing.fields]
+    for write in writes:
+        arguments += [write.command, len(write.values), *write.values]
+    targets = [outgoing.stream for outgoing in publishes] + [write.key for write in writes]
     return bool(await script("settle_commit").run(link, [*_fenced(keys, lease), *targets], arguments))
 
 

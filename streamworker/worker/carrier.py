@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from streamworker.delivery import ACK, SUCCEEDED, Ack, Failed, Interrupted, Interruption, Outcome, Unroutable
+from streamworker.effects import Idempotency
 from streamworker.errors import CommitRefused
 from streamworker.handlers import Handler
 from streamworker.observe.deliveries import log_verdict, tells_successes
@@ -16,6 +17,7 @@ from streamworker.policies import decide
 from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor, Run
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.once import Once
 from streamworker.worker.places import Places
 from streamworker.worker.plan import Plan
 from streamworker.worker.settlement import Settlement
@@ -40,9 +42,13 @@ class Carrier:
         self._tells_successes = tells_successes(log)
         self._closed = False
 
-    def connect(self, suspects: Suspects, start: Start, freed: Callable[[Trip], None]) -> None:
-        """Name those who need the carrier themselves: who runs suspects, who begins a trip anew, and who is told that a place is free."""
+    def connect(self, suspects: Suspects, once: Once, start: Start, freed: Callable[[Trip], None]) -> None:
+        """Name those who need the carrier themselves, or a consumer's parts that are made after it.
+
+        Who runs suspects, who looks whether a thing was done before, who begins a trip anew, and who is told that a place is free.
+        """
         self._suspects = suspects
+        self._once = once
         self._start = start
         self._freed = freed
         self._places = Places(self._executor, freed, self._log)
@@ -56,6 +62,8 @@ class Carrier:
             delivery, handler = trip.delivery, trip.handler
             if not self._leases.is_good(delivery.lease):
                 return self._guarded(trip, self._settle_and_leave(trip, Interrupted(Interruption.LEASE_LOST)))
+            if handler.idempotency is not None:
+                return self._guarded(trip, self._run_once(trip, handler, handler.idempotency))
             outcome = self._executor.begin(delivery, handler)
             if isinstance(outcome, Run):
                 return self._guarded(trip, self._wait_and_settle(trip, outcome))
@@ -94,6 +102,11 @@ class Carrier:
     async def _wait_and_settle(self, trip: Trip, run: Run) -> None:
         await self._settle_and_leave(trip, await self._executor.finish(run))
 
+    async def _run_once(self, trip: Trip, handler: Handler, idempotency: Idempotency) -> None:
+        delivery = trip.delivery
+        outcome = await self._once.run(delivery, handler, idempotency, lambda: self._executor.run(delivery, handler))
+        await self._settle_and_leave(trip, outcome)
+
     async def _settle_and_leave(self, trip: Trip, outcome: Outcome) -> None:
         try:
             await self._decide_and_settle(trip, outcome)
@@ -112,6 +125,8 @@ class Carrier:
             return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])
         if not self._leases.is_good(delivery.lease):
             return Interrupted(Interruption.LEASE_LOST)
+        if handler.idempotency is not None:
+            return await self._once.run(delivery, handler, handler.idempotency, lambda: self._suspects.run(trip, handler))
         return await self._suspects.run(trip, handler)
 
     async def _decide_and_settle(self, trip: Trip, outcome: Outcome) -> None:

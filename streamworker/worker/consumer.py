@@ -20,6 +20,7 @@ from streamworker.worker.executor import Executor
 from streamworker.worker.intake import Intake
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.names import NameClaim
+from streamworker.worker.once import Once
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import pools_of
 from streamworker.worker.promoter import Promoter
@@ -60,7 +61,9 @@ class Consumer:
         self._carrier = Carrier(plan, executor, self._leases, self._settlement, settled, log)
         self._crew = Crew(self._carrier.carry, self._carrier.was_cancelled, self._spawn)
         self._intake = intake = Intake(plan, link, self._leases, pools, self._crew.start, log)
-        self._carrier.connect(Suspects(plan.isolation, link, executor, intake.join_lane, log), self._crew.start, self._place_freed)
+        suspects = Suspects(plan.isolation, link, executor, intake.join_lane, log)
+        once = Once(link, keys, plan.isolation.ending, log)
+        self._carrier.connect(suspects, once, self._crew.start, self._place_freed)
         guard = SweepGuard(plan.lease, monotonic())
         self._reader = Reader(plan, link, pools, intake, guard, self._settlement.acks, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)

@@ -258,7 +258,7 @@ def _arguments(context: Context) -> tuple[Any, ...]:
 def _succeeded(context: Context) -> Outcome:
     if isinstance(context, _Watched) and context.unentered:
         return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
-    return Succeeded(context.publishes) if context.publishes else SUCCEEDED
+    return Succeeded(context.publishes, context.writes) if context.publishes or context.writes else SUCCEEDED
 
 
 def _stopped(run: Run, error: asyncio.CancelledError) -> Outcome:

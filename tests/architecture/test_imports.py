@@ -20,6 +20,7 @@ ROOT = Path(streamworker.__file__).parent
 
 FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
+    {"effects"},
     {"delivery"},
     {"addresses", "posting"},
     {"policies", "codecs", "settings", "streams", "embedded"},
@@ -38,7 +39,7 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "entries", "errors", "addresses", "posting", "policies", "codecs", "streams.keys",
+    "delivery", "effects", "entries", "errors", "addresses", "posting", "policies", "codecs", "streams.keys",
     "worker.lanes", "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip

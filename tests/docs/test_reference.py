@@ -209,6 +209,12 @@ def parameters_of(function: Any) -> Iterator[str]:
         ("### cancel, sync_publisher", streamworker.StreamWorker.cancel),
         ("## Durability", streamworker.Durability),
         ("## Context", streamworker.Context.publish),
+        *[
+            ("## Transaction", method)
+            for name, method in vars(streamworker.Transaction).items()
+            if callable(method) and name[0] != "_"
+        ],
+        ("## Idempotency", streamworker.Idempotency),
         ("## RetryPolicy", streamworker.RetryPolicy),
         ("## DeadLetterPolicy", streamworker.DeadLetterPolicy),
         ("## Backoff", streamworker.Backoff.exponential),

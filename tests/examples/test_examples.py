@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.harness import dead_letters, pending
+from tests.torture.proxy import Call, Cut, Effect, Phase, Proxy, nth
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -72,6 +77,61 @@ async def test_orders_are_invoiced_once_or_set_aside(server, aredis):
     assert 6 == log.count("order.came_in")
     assert '"tenant": "eu"' in log
     assert 0 == await pending(aredis)
+
+
+async def test_stock_counts_an_order_once_however_often_it_is_sent(server, aredis):
+    """The counters, the ranking, the marks and the shipments agree."""
+    for order_id, article, pieces in ((7, "lamp", 2), (8, "lamp", 3), (7, "lamp", 2)):
+        await aredis.xadd("orders", {"order_id": order_id, "article": article, "pieces": pieces})
+        work_off("stock.py", server.url)
+
+    assert {b"lamp": b"5"} == await aredis.hgetall("{orders}:sold")
+    assert [(b"7", 2.0), (b"8", 3.0)] == await aredis.zrange("{orders}:best", 0, -1, withscores=True)
+    assert b"sold" == await aredis.get("{orders}:order:8")
+    assert [b"7", b"8"] == [fields[b"order_id"] for _, fields in await aredis.xrange("{orders}:shipments")]
+    assert 0 == await pending(aredis, group="stock")
+
+
+PAYMENTS = 30
+
+
+@pytest.mark.parametrize("phase", ["before_send", "after_execute"])
+def test_inbox_sqlite_books_each_payment_once_though_its_workers_are_killed(server, redis_client, tmp_path, phase: Phase):
+    """With SIGKILL, when the database has committed and Redis does not know it yet, or knows it and cannot say so any more."""
+    path = tmp_path / "payments.db"
+    for number in range(PAYMENTS):
+        redis_client.xadd("payments", {"account": f"a{number % 3}", "cents": number})
+    environment = os.environ | {"STREAMWORKER_REDIS_URL": server.url, "PAYMENTS_DB": str(path)}
+    command = [sys.executable, "-m", "streamworker", "run", "examples/inbox_sqlite.py", "--log-level", "warning"]
+
+    with Proxy(server.url) as proxy:
+        for ordinal in (1, 9, 5):
+            victim = subprocess.Popen(command, env=environment | {"STREAMWORKER_REDIS_URL": proxy.url}, cwd=ROOT)
+
+            def kill(_: Call, victim: subprocess.Popen[bytes] = victim) -> Effect:
+                victim.kill()
+                return Cut()
+
+            proxy.on("settle_commit", phase, kill, nth(ordinal))
+            assert -signal.SIGKILL == victim.wait(20)
+            proxy.remove()
+    last = subprocess.Popen(command, env=environment, cwd=ROOT)
+    try:
+        wait_until(lambda: all_is_booked(redis_client), within=40)
+    finally:
+        last.kill()
+        last.wait()
+
+    with closing(sqlite3.connect(path)) as db:
+        balances = dict(db.execute("SELECT account, cents FROM accounts"))
+        [(lines,)] = db.execute("SELECT count(*) FROM inbox")
+    assert {f"a{rest}": sum(range(rest, PAYMENTS, 3)) for rest in range(3)} == balances
+    assert (PAYMENTS, b"%d" % PAYMENTS) == (lines, redis_client.get("{payments}:booked"))
+
+
+def all_is_booked(client) -> bool:
+    """Whether nothing of the payments is left to do."""
+    return int(client.get("{payments}:booked") or 0) >= PAYMENTS and client.xpending("payments", "ledger")["pending"] == 0
 
 
 async def test_publishing_places_orders_once_and_reminds_of_what_is_not_paid(server, aredis):

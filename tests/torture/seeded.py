@@ -107,6 +107,19 @@ BUGS = (
         ),
     ),
     Bug(
+        "what a handler wrote is sent beside the acknowledgement, and not in it",
+        "effects: reply lost",
+        frozenset({"I6"}),
+        (
+            Edit(
+                "streams/settling.py",
+                "arguments += [write.command, len(write.values), *write.values]",
+                "await link.call(write.command, write.key, *write.values)",
+            ),
+            Edit("streams/settling.py", " + [write.key for write in writes]", ""),
+        ),
+    ),
+    Bug(
         "an entry is acknowledged before its handler runs",
         "kill -9 of workers",
         frozenset({"I1"}),

@@ -222,6 +222,17 @@ def test_what_commits_with_an_acknowledgement_is_there_exactly_once(committed, b
     assert broken == seen(a_history(published=(published(kind="commit"),), collected={"commits": committed}))
 
 
+@pytest.mark.parametrize("kind", ["effect", "effect-once"])
+@pytest.mark.parametrize(
+    ("written", "broken"),
+    [(((1, 1),), set()), (((1, 2),), {"I6"}), ((), {"I6"}), (((1, 1), (2, 1)), {"I6"})],
+    ids=["once", "twice", "missing", "of nobody"],
+)
+def test_what_is_written_with_an_acknowledgement_is_there_exactly_once(kind, written, broken):
+    """Not twice, not missing, and nothing of an entry that did not succeed."""
+    assert broken == seen(a_history(published=(published(kind=kind),), collected={"effects": written}))
+
+
 def test_a_killer_is_stopped_after_one_death_in_company_and_three_alone():
     """The fifth worker must not die of it."""
 
