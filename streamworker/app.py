@@ -24,6 +24,7 @@ from streamworker.handlers import (
     name_of,
     read_signature,
 )
+from streamworker.ordering import OrderingKey, key_reader
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.publisher import Publisher
 from streamworker.registration import check_beside, check_handler, checked, group_of
@@ -97,6 +98,7 @@ class StreamWorker:
         timeout: timedelta | None = None,
         retry: RetryPolicy | None = None,
         dead_letter: DeadLetterPolicy | None = None,
+        ordering_key: OrderingKey | None = None,
         codec: Literal["fields", "json"] | Codec | None = None,
         start: Start = "earliest",
         name: str | None = None,
@@ -106,18 +108,22 @@ class StreamWorker:
         Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
         whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one
         process (default: the setting, 10), `timeout` how long one may run (default: no limit). `start` is where a *new* group begins:
-        `"earliest"` or `"latest"`. Raises `SetupError` with the repair.
+        `"earliest"` or `"latest"`. `ordering_key` names what entries come one after the other in the order of their stream, retries
+        included: a field of the body, a header with its underscore (`"_key"`), or a function of the body. Raises `SetupError` with the
+        repair.
         """
 
         def register(function: Function) -> Function:
             chosen = self._codec if codec is None else codec_named(codec)
             signature = read_signature(function)
+            called = name_of(function) if name is None else name
+            decode = chosen.decoder(signature.body_type)
             handler = Handler(
-                name=name_of(function) if name is None else name,
+                name=called,
                 function=function,
                 body_type=signature.body_type,
                 wants_context=signature.wants_context,
-                decode=chosen.decoder(signature.body_type),
+                decode=decode,
                 streams=streams,
                 group=group_of(function, group, self.group),
                 type=type,
@@ -128,6 +134,7 @@ class StreamWorker:
                 executor=choose_executor(function),
                 start=start,
                 codec=chosen,
+                key_of=key_reader(ordering_key, called, signature.body_type, decode),
             )
             check_handler(handler)
             check_beside(handler, self.handlers)

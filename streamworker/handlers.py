@@ -16,6 +16,7 @@ import structlog
 from streamworker.codecs import Codec, Decoder
 from streamworker.delivery import Delivery, Outgoing, PublishOptions
 from streamworker.errors import SetupError
+from streamworker.ordering import KeyReader
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 
 HandlerFunction: TypeAlias = Callable[..., Any]
@@ -29,7 +30,8 @@ Publish: TypeAlias = Callable[..., Outgoing]
 class Handler:
     """A registered handler: its function, where its entries come from, and its policies.
 
-    `concurrency` is `None` where the worker's setting decides. `type` is the `_type` header it takes; `None` takes the rest.
+    `concurrency` is `None` where the worker's setting decides. `type` is the `_type` header it takes; `None` takes the rest. `key_of`
+    reads a delivery's ordering key, where there is one.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Handler:
     executor: Executor
     start: Start
     codec: Codec
+    key_of: KeyReader | None = None
 
 
 @dataclass(frozen=True, slots=True)

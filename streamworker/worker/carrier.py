@@ -8,16 +8,17 @@ from random import random
 from time import perf_counter
 from typing import Any
 
-from streamworker.delivery import ACK, SUCCEEDED, Ack, Failed, Interrupted, Interruption, Outcome, Unroutable
+from streamworker.delivery import ACK, SUCCEEDED, Ack, Failed, Interrupted, Interruption, Outcome, RetryLater, Unroutable
 from streamworker.errors import CommitRefused
 from streamworker.handlers import Handler
 from streamworker.observe.deliveries import log_verdict, tells_successes
 from streamworker.policies import decide
 from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor, Run
-from streamworker.worker.intake import Plan
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.order import Order
 from streamworker.worker.places import Places
+from streamworker.worker.plan import Plan
 from streamworker.worker.settlement import Settlement
 from streamworker.worker.suspects import Suspects
 from streamworker.worker.trips import Start, Trip
@@ -39,9 +40,11 @@ class Carrier:
         self._tells_successes = tells_successes(log)
         self._closed = False
 
-    def connect(self, suspects: Suspects, start: Start, freed: Callable[[Trip], None]) -> None:
-        """Name those who need the carrier themselves: who runs suspects, who begins a trip anew, and who is told that a place is free."""
+    def connect(self, suspects: Suspects, order: Order, start: Start, freed: Callable[[Trip], None]) -> None:
+        """Name those who need the carrier themselves: who runs suspects, who keeps the order, who begins a trip anew, and who is told that
+        a place is free."""
         self._suspects = suspects
+        self._order = order
         self._start = start
         self._places = Places(self._executor, freed, self._log)
 
@@ -114,10 +117,14 @@ class Carrier:
     async def _decide_and_settle(self, trip: Trip, outcome: Outcome) -> None:
         delivery, handler = trip.delivery, trip.handler
         retry, dead_letter = self._policies(handler)
-        verdict = decide(outcome, delivery, retry, random())  # noqa: S311  # jitter
+        crowded = self._order.is_crowded(trip)
+        verdict = decide(outcome, delivery, retry, random(), crowded=crowded)  # noqa: S311  # jitter
         seconds = perf_counter() - trip.began
         if not isinstance(verdict, Ack):
             log_verdict(self._log, delivery, handler, verdict, seconds)
+        if trip.ticket is not None and isinstance(verdict, RetryLater):
+            await self._order.stay(trip, verdict)
+            return
         await self._settlement.settle(delivery, handler, dead_letter, verdict)
         if isinstance(verdict, Ack):  # only now, for what it publishes may be refused
             log_verdict(self._log, delivery, handler, verdict, seconds)

@@ -21,14 +21,17 @@ from streamworker.streams.reading import Fresh, Room
 from streamworker.streams.wire import Link
 from streamworker.worker.appetite import Appetite
 from streamworker.worker.backoff import Pauses
-from streamworker.worker.intake import Intake, Plan
+from streamworker.worker.doubt import Doubt
+from streamworker.worker.intake import Intake
 from streamworker.worker.parking import Parked
+from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.upkeep import Upkeep
 from streamworker.worker.waiting import happens_within
 
 BLOCK_MS = 2_000
+HERITAGE_SECONDS = 0.1
 READS_ON_SECONDS = 1.0
 """How long reads follow one another before streams in trouble are looked after."""
 
@@ -72,12 +75,13 @@ class Reader:
         plan.budget.listen(self._wake)
         self._isolation = plan.isolation
         self._give_up = plan.give_up
-        self._in_doubt = False
+        self._doubt = Doubt(plan, self._link, intake, log)
         self._turns = 0
         self._appetite = Appetite(plan.budget)
         self._read_each = True
         self._refused: ServerError | None = None
         self._pool_of = {key: pool for pool in pools for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
+        self._retries = {binding.keys.retry for pool in pools for binding in pool.bindings}
         self._stopping = False
         self._paused = False
         self._reads = False
@@ -148,11 +152,11 @@ class Reader:
 
     def doubt(self) -> None:
         """Entries may have been given to us whose reply was lost: compare before the next read."""
-        self._in_doubt = True
+        self._doubt.arises()
         self._wake()
 
     def _can_be_read(self) -> None:
-        self._in_doubt = True
+        self._doubt.arises()
         self._ready()
 
     def _wake(self) -> None:
@@ -172,12 +176,14 @@ class Reader:
     async def _turn(self) -> None:
         await self._upkeep.look_after_troubled()
         await self._settle_doubt()
+        if self._doubt.waits_for_heritage:
+            await self._doubt.wait_for_heritage([key for pool in self._pools for key in pool.ready_keys()])
         now = monotonic()
         for pool in self._pools:
             pool.look(now)
         pools = self._pools_with_room()
         if not pools:
-            await self._sleep(BLOCK_MS / 1000)
+            await self._sleep(HERITAGE_SECONDS if self._doubt.waits_for_heritage else BLOCK_MS / 1000)
             return
         self._turns += 1
         self._reads = True
@@ -189,20 +195,18 @@ class Reader:
 
     async def _settle_doubt(self) -> None:
         if self._must_reconcile:
-            self._in_doubt = False
-            if not await self._intake.reconcile():
-                self._in_doubt = True  # what is left is looked for again when there is room
+            await self._doubt.settle()
 
     def _pools_with_room(self) -> list[Pool]:
         return [pool for pool in self._pools if pool.is_worth_reading] if self._may_read else []
 
     @property
     def _must_reconcile(self) -> bool:
-        return self._in_doubt and self._intake.can_keep and not self._paused and self._budget.left > 0
+        return self._doubt.can_be_settled and not self._paused
 
     @property
     def _may_read(self) -> bool:
-        return not self._paused and not self._isolation.wanted and self._budget.left > 0
+        return not self._paused and not self._isolation.wanted and self._budget.left > 0 and not self._doubt.holds_up
 
     async def _read(self, pools: Sequence[Pool]) -> None:
         count = self._appetite.count([(pool, pool.room) for pool in pools])
@@ -234,7 +238,7 @@ class Reader:
             try:
                 await self._intake.accept_fresh(fresh, read.sent_at)
             except (ConnectionLost, ServerError):
-                self._in_doubt = True  # what was given to us is pending under our name
+                self._doubt.arises()  # what was given to us is pending under our name
 
     def _send_next(self, read: _Read, fresh: Sequence[Fresh]) -> _Read | None:
         """Ask for more entries than those that have just come, where there is room for both."""
@@ -255,12 +259,13 @@ class Reader:
 
     async def _fill(self, pools: Sequence[Pool]) -> None:
         """Have the server look from stream to stream until the room is full."""
-        self._read_each = False
         rooms = [Room(pool.ready_keys(self._turns), pool.room) for pool in pools]
         sent_at = monotonic()
         fresh, refused = await reading.fill(
             self._link, self._group, self._consumer, rooms, most_bytes=self._budget.left, expected_bytes=self._budget.expected
         )
+        # Where an order is kept, retry streams are read to their end before what came after them.
+        self._read_each = bool(self._intake.order) and any(of.key in self._retries for of in fresh)
         await self._intake.accept_fresh(fresh, sent_at)
         if refused:
             self._refused = None

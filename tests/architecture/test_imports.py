@@ -23,6 +23,7 @@ FLOORS: list[set[str]] = [
     {"delivery"},
     {"addresses"},
     {"policies", "codecs", "settings", "streams", "embedded"},
+    {"ordering"},
     {"handlers", "publisher", "admin"},
     {"registration"},
     {"app", "observe"},
@@ -37,7 +38,8 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "entries", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes",
+    "delivery", "entries", "errors", "addresses", "policies", "codecs", "ordering", "streams.keys", "worker.lanes",
+    "worker.keyed_lanes",
     "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
 )  # fmt: skip

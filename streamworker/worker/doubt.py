@@ -1,0 +1,77 @@
+"""Whether earlier entries than those that are here may be out without our knowledge; what is ordered waits until that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+from streamworker.streams import inspecting
+from streamworker.streams.wire import Link
+from streamworker.worker.intake import Intake
+from streamworker.worker.plan import Plan
+
+LONGEST_IN_LEASES = 10
+"""For so many leases what dead workers have left is waited for; it takes little more than one, unless somebody holds up the sweeps."""
+
+
+class Doubt:
+    """A reader's. It `arises` with each lost reply, lost lease and new connection, and ends with a look at what is pending."""
+
+    def __init__(self, plan: Plan, link: Link, intake: Intake, log: Any) -> None:
+        self._plan = plan
+        self._link = link
+        self._intake = intake
+        self._log = log
+        self._lasts = False
+        self._began: float | None = None
+        self._inherited = not intake.order
+        self._said = False
+
+    def arises(self) -> None:
+        """Entries may have been given to us whose reply was lost."""
+        self._lasts = True
+        self._intake.order.doubt()
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether nothing new may be read because of it: where an order is kept, what is earlier must be here first."""
+        return bool(self._intake.order) and (self._lasts or not self._inherited)
+
+    @property
+    def can_be_settled(self) -> bool:
+        """Whether there is a doubt, and nothing that keeps us from taking up what may be found."""
+        return self._lasts and self._intake.can_keep and (self._plan.budget.left > 0 or bool(self._intake.order))
+
+    async def settle(self) -> None:
+        """Take up what is pending under our name; what there is no room for is looked for again when there is some."""
+        if self._began is None:
+            self._began = monotonic()
+        self._lasts = False
+        if not await self._intake.reconcile():
+            self._lasts = True
+        if not self._lasts:
+            self._intake.order.trust()
+
+    async def wait_for_heritage(self, streams: Sequence[str]) -> None:
+        """See whether all that was pending when this worker began is settled by now, or with somebody who lives.
+
+        Who lives renews; what a dead worker held comes to somebody when its lease has run out, and before that nothing later may run.
+        """
+        waited = timedelta(seconds=0 if self._began is None else monotonic() - self._began)
+        idle_ms = max(1, round(waited / timedelta(milliseconds=1)))
+        for stream in streams:
+            left = await inspecting.pending(self._link, stream, self._plan.group, count=1, idle_ms=idle_ms)
+            if left and waited < LONGEST_IN_LEASES * self._plan.lease:
+                if not self._said:
+                    self._said = True
+                    why = "what was pending when this worker began comes first: it may be a dead worker's, and is taken over then"
+                    self._log.info("order.waits", stream=stream, why=why)
+                return
+        self._inherited = True
+
+    @property
+    def waits_for_heritage(self) -> bool:
+        """Whether that is still to be seen."""
+        return not self._inherited
