@@ -24,10 +24,10 @@ from streamworker.handlers import (
     name_of,
     read_signature,
 )
-from streamworker.ordering import OrderingKey, key_reader
+from streamworker.ordering import OrderingKey
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.publisher import Publisher
-from streamworker.registration import check_beside, check_handler, checked, group_of
+from streamworker.registration import check_beside, check_handler, checked, group_of, need_stream
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.streams.connections import Endpoint
 
@@ -106,24 +106,20 @@ class StreamWorker:
         """Register a function as the handler of one or more streams; the function itself is returned unchanged.
 
         Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
-        whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one
-        process (default: the setting, 10), `timeout` how long one may run (default: no limit). `start` is where a *new* group begins:
-        `"earliest"` or `"latest"`. `ordering_key` names what entries come one after the other in the order of their stream, retries
-        included: a field of the body, a header with its underscore (`"_key"`), or a function of the body. Raises `SetupError` with the
-        repair.
+        whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one process,
+        `timeout` how long one may run. Entries of one `ordering_key` (a field of the body, a header such as `"_key"`, or a function of
+        the body) run in order, one at a time. `start` is where a *new* group begins. Raises `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
             chosen = self._codec if codec is None else codec_named(codec)
             signature = read_signature(function)
-            called = name_of(function) if name is None else name
-            decode = chosen.decoder(signature.body_type)
             handler = Handler(
-                name=called,
+                name=name_of(function) if name is None else name,
                 function=function,
                 body_type=signature.body_type,
                 wants_context=signature.wants_context,
-                decode=decode,
+                decode=chosen.decoder(signature.body_type),
                 streams=streams,
                 group=group_of(function, group, self.group),
                 type=type,
@@ -134,15 +130,14 @@ class StreamWorker:
                 executor=choose_executor(function),
                 start=start,
                 codec=chosen,
-                key_of=key_reader(ordering_key, called, signature.body_type, decode),
+                ordering_key=ordering_key,
             )
             check_handler(handler)
             check_beside(handler, self.handlers)
             self.handlers.append(handler)
             return function
 
-        if streams and callable(streams[0]):
-            raise SetupError('write @app.handler("stream"), with the stream\'s name: a handler needs to know where to read')
+        need_stream("handler", streams)
         return register
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:

@@ -16,7 +16,7 @@ import structlog
 from streamworker.codecs import Codec, Decoder
 from streamworker.delivery import Delivery, Outgoing, PublishOptions
 from streamworker.errors import SetupError
-from streamworker.ordering import KeyReader
+from streamworker.ordering import KeyReader, OrderingKey, key_reader
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 
 HandlerFunction: TypeAlias = Callable[..., Any]
@@ -31,7 +31,7 @@ class Handler:
     """A registered handler: its function, where its entries come from, and its policies.
 
     `concurrency` is `None` where the worker's setting decides. `type` is the `_type` header it takes; `None` takes the rest. `key_of`
-    reads a delivery's ordering key, where there is one.
+    reads what `ordering_key` names, if anything is named.
     """
 
     name: str
@@ -49,7 +49,11 @@ class Handler:
     executor: Executor
     start: Start
     codec: Codec
-    key_of: KeyReader | None = None
+    ordering_key: OrderingKey | None = None
+    key_of: KeyReader | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key_of", key_reader(self.ordering_key, self.name, self.body_type, self.decode))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import product
 from typing import Any, TypeVar
@@ -13,6 +13,12 @@ from streamworker.policies import LONGEST_DELAY
 from streamworker.streams.keys import tag
 
 Policy = TypeVar("Policy")
+
+
+def need_stream(decorator: str, streams: Sequence[object]) -> None:
+    """See that the decorator was called with streams, and not put bare above a function."""
+    if streams and callable(streams[0]):
+        raise SetupError(f'write @app.{decorator}("stream"), with the stream\'s name: a handler needs to know where to read')
 
 
 def check_handler(handler: Handler) -> None:

@@ -11,6 +11,7 @@ from streamworker.streams import inspecting
 from streamworker.streams.wire import Link
 from streamworker.worker.intake import Intake
 from streamworker.worker.plan import Plan
+from streamworker.worker.pools import Pool
 
 LONGEST_IN_LEASES = 10
 """For so many leases what dead workers have left is waited for; it takes little more than one, unless somebody holds up the sweeps."""
@@ -54,14 +55,16 @@ class Doubt:
         if not self._lasts:
             self._intake.order.trust()
 
-    async def wait_for_heritage(self, streams: Sequence[str]) -> None:
+    async def look_for_heritage(self, pools: Sequence[Pool]) -> None:
         """See whether all that was pending when this worker began is settled by now, or with somebody who lives.
 
         Who lives renews; what a dead worker held comes to somebody when its lease has run out, and before that nothing later may run.
         """
+        if self._inherited:
+            return
         waited = timedelta(seconds=0 if self._began is None else monotonic() - self._began)
         idle_ms = max(1, round(waited / timedelta(milliseconds=1)))
-        for stream in streams:
+        for stream in [key for pool in pools for key in pool.ready_keys()]:
             left = await inspecting.pending(self._link, stream, self._plan.group, count=1, idle_ms=idle_ms)
             if left and waited < LONGEST_IN_LEASES * self._plan.lease:
                 if not self._said:

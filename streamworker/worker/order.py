@@ -78,7 +78,8 @@ class Order:
         if trip.ticket is None or trip.handler is None:
             return False
         ordered = self._of[trip.handler.name]
-        return ordered.lanes.held_up >= ordered.most or self._budget.left == 0
+        # Where it stays, it is held up itself.
+        return ordered.lanes.held_up + 1 >= ordered.most or self._budget.left == 0
 
     def admit(self, delivery: Delivery, handler: Handler) -> Trip | None:
         """Put a delivery in its key's line, from which `start_what_may` takes it; gives the trip that has no key to be told."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -23,7 +22,7 @@ from streamworker.worker.appetite import Appetite
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.doubt import Doubt
 from streamworker.worker.intake import Intake
-from streamworker.worker.parking import Parked
+from streamworker.worker.parking import Parked, Read
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.sweep_guard import SweepGuard
@@ -34,15 +33,6 @@ BLOCK_MS = 2_000
 HERITAGE_SECONDS = 0.1
 READS_ON_SECONDS = 1.0
 """How long reads follow one another before streams in trouble are looked after."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A read on its way: of which pools, its reply, and when it was sent (monotonic seconds)."""
-
-    pools: Sequence[Pool]
-    reply: asyncio.Task[list[Fresh]]
-    sent_at: float
 
 
 class Reader:
@@ -81,7 +71,6 @@ class Reader:
         self._read_each = True
         self._refused: ServerError | None = None
         self._pool_of = {key: pool for pool in pools for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
-        self._retries = {binding.keys.retry for pool in pools for binding in pool.bindings}
         self._stopping = False
         self._paused = False
         self._reads = False
@@ -176,8 +165,7 @@ class Reader:
     async def _turn(self) -> None:
         await self._upkeep.look_after_troubled()
         await self._settle_doubt()
-        if self._doubt.waits_for_heritage:
-            await self._doubt.wait_for_heritage([key for pool in self._pools for key in pool.ready_keys()])
+        await self._doubt.look_for_heritage(self._pools)
         now = monotonic()
         for pool in self._pools:
             pool.look(now)
@@ -202,7 +190,7 @@ class Reader:
 
     @property
     def _must_reconcile(self) -> bool:
-        return self._doubt.can_be_settled and not self._paused
+        return not self._paused and self._doubt.can_be_settled
 
     @property
     def _may_read(self) -> bool:
@@ -220,10 +208,10 @@ class Reader:
                 raise
             self._read_each, self._refused = True, error  # which of the streams it is about shows when each is read for itself
 
-    async def _follow(self, read: _Read) -> None:
+    async def _follow(self, read: Read) -> None:
         """Take in what a read gives, and read on as long as something comes: the next one is on its way while this one's are run."""
         until = monotonic() + READS_ON_SECONDS
-        following: _Read | None = read
+        following: Read | None = read
         while following is not None:
             read, following = following, None
             try:
@@ -240,7 +228,7 @@ class Reader:
             except (ConnectionLost, ServerError):
                 self._doubt.arises()  # what was given to us is pending under our name
 
-    def _send_next(self, read: _Read, fresh: Sequence[Fresh]) -> _Read | None:
+    def _send_next(self, read: Read, fresh: Sequence[Fresh]) -> Read | None:
         """Ask for more entries than those that have just come, where there is room for both."""
         if not self._may_read or self._upkeep.is_called_for:
             return None
@@ -265,7 +253,7 @@ class Reader:
             self._link, self._group, self._consumer, rooms, most_bytes=self._budget.left, expected_bytes=self._budget.expected
         )
         # Where an order is kept, retry streams are read to their end before what came after them.
-        self._read_each = bool(self._intake.order) and any(of.key in self._retries for of in fresh)
+        self._read_each = self._intake.is_behind(fresh)
         await self._intake.accept_fresh(fresh, sent_at)
         if refused:
             self._refused = None
@@ -277,12 +265,12 @@ class Reader:
             # parked read would not see them. It is answered with what the first stream gets, so one of each is little enough.
             await self._follow(self._send(pools, 1))
 
-    def _send(self, pools: Sequence[Pool], count: int) -> _Read:
+    def _send(self, pools: Sequence[Pool], count: int) -> Read:
         """Ask for entries of all these streams; where there are none, wait for the first one."""
         keys = [key for pool in pools for key in pool.ready_keys(self._turns)]
         self._parked.on(pools)
         reply = reading.read(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS)
-        return _Read(pools, asyncio.ensure_future(reply), monotonic())
+        return Read(pools, asyncio.ensure_future(reply), monotonic())
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for something to happen, at most `seconds`."""
