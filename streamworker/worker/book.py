@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from time import monotonic
 
 from streamworker.delivery import Delivery, History, RetryLater
 from streamworker.errors import ConnectionLost, ServerError
@@ -32,9 +33,10 @@ class Book:
         lease, pauses = delivery.lease, Pauses()
         failed = lease.failed if failed is None else failed
         keys = keys_of(delivery.stream, delivery.group)
-        lease.recounting = True
+        lease.recounting = lease.turn != turn  # the failures are not part of the fence
         try:
             while not lease.lost and (lease.turn != turn or lease.failed != failed):
+                sent_at = monotonic()
                 try:
                     ours = await settling.recount(self._link, delivery.group, keys, lease, turn, failed=failed, outstayed=outstayed)
                 except (ConnectionLost, ServerError) as error:
@@ -45,7 +47,7 @@ class Book:
                 self._trouble.is_over()
                 if not ours:
                     return False
-                lease.turn, lease.failed = turn, failed
+                lease.turn, lease.failed, lease.renewed_at = turn, failed, sent_at  # it was claimed anew with that
             return not lease.lost
         finally:
             lease.recounting = False
