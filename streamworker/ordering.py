@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeAlias, get_type_hints, is_typeddict
+from typing import Any, TypeAlias, get_type_hints
 
 from pydantic import BaseModel
 
@@ -35,6 +36,10 @@ def key_reader(given: OrderingKey | None, handler: str, body_type: Any, decode: 
         raise SetupError(
             f"handler {handler!r}: ordering_key is the name of a field, the name of a header such as '_key', or a function of the "
             f"body, not {given!r}"
+        )
+    if inspect.iscoroutinefunction(given):
+        raise SetupError(
+            f"handler {handler!r}: its ordering_key is async, and would give no key: write a plain function of the body"
         )
     return _guarded(decode, given)
 
@@ -70,10 +75,8 @@ def _field_reader(name: str) -> Callable[[Any], Hashable]:
 
 
 def _need_field(name: str, handler: str, body_type: Any) -> None:
-    if not name.isidentifier() and isinstance(body_type, type) and not issubclass(body_type, dict):
-        raise SetupError(f"handler {handler!r}: ordering_key={name!r} is no name of a field")
     known = _fields_of(body_type)
-    if known is not None and name not in known:
+    if name in ("", "_") or (known is not None and name not in known):
         there = f"it has {', '.join(sorted(known))}" if known else "it has no fields"
         raise SetupError(
             f"handler {handler!r}: ordering_key={name!r} names no field of {getattr(body_type, '__name__', body_type)}: {there}; "
@@ -83,7 +86,7 @@ def _need_field(name: str, handler: str, body_type: Any) -> None:
 
 def _fields_of(body_type: Any) -> set[str] | None:
     """The names that bodies of this type have; `None` where only a body tells."""
-    if is_typeddict(body_type):
+    if hasattr(body_type, "__required_keys__"):  # a TypedDict, of whichever module
         return set(get_type_hints(body_type))
     if not isinstance(body_type, type):
         return None

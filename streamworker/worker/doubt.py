@@ -7,8 +7,10 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any
 
-from streamworker.streams import inspecting
+from streamworker.streams import inspecting, reading
+from streamworker.streams.reading import Room
 from streamworker.streams.wire import Link
+from streamworker.worker.bindings import Binding
 from streamworker.worker.intake import Intake
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
@@ -52,29 +54,60 @@ class Doubt:
         self._lasts = False
         if not await self._intake.reconcile():
             self._lasts = True
-        if not self._lasts:
+        if not self._lasts and self._inherited:
             self._intake.order.trust()
 
     async def look_for_heritage(self, pools: Sequence[Pool]) -> None:
-        """See whether all that was pending when this worker began is settled by now, or with somebody who lives.
+        """See whether all that was pending when this worker began is settled by now, or with somebody who lives; and take up all that was
+        released: only then anything begins that has an order.
 
         Who lives renews; what a dead worker held comes to somebody when its lease has run out, and before that nothing later may run.
         """
-        if self._inherited:
+        if self._inherited or not self._lanes_can_fill:
             return
         waited = timedelta(seconds=0 if self._began is None else monotonic() - self._began)
-        idle_ms = max(1, round(waited / timedelta(milliseconds=1)))
-        for stream in [key for pool in pools for key in pool.ready_keys()]:
-            left = await inspecting.pending(self._link, stream, self._plan.group, count=1, idle_ms=idle_ms)
-            if left and waited < LONGEST_IN_LEASES * self._plan.lease:
-                if not self._said:
-                    self._said = True
-                    why = "what was pending when this worker began comes first: it may be a dead worker's, and is taken over then"
-                    self._log.info("order.waits", stream=stream, why=why)
-                return
+        if waited < LONGEST_IN_LEASES * self._plan.lease and await self._somebody_may_be_dead(pools, waited):
+            return
+        await self._take_what_was_released([binding for pool in pools for binding in pool.bindings if binding.ready])
         self._inherited = True
+        if not self._lasts:
+            self._intake.order.trust()
 
     @property
     def waits_for_heritage(self) -> bool:
         """Whether that is still to be seen."""
         return not self._inherited
+
+    @property
+    def _lanes_can_fill(self) -> bool:
+        return not self._lasts and not self._plan.isolation.wanted and self._intake.can_keep
+
+    async def _somebody_may_be_dead(self, pools: Sequence[Pool], waited: timedelta) -> bool:
+        """Whether anything is pending that nobody has touched since this worker began."""
+        idle_ms = max(1, round(waited / timedelta(milliseconds=1)))
+        for stream in [key for pool in pools for key in pool.ready_keys()]:
+            if await inspecting.pending(self._link, stream, self._plan.group, count=1, idle_ms=idle_ms):
+                if not self._said:
+                    self._said = True
+                    why = "what was pending when this worker began comes first: it may be a dead worker's, and is taken over then"
+                    self._log.info("order.waits", stream=stream, why=why)
+                return True
+        return False
+
+    async def _take_what_was_released(self, bindings: Sequence[Binding]) -> None:
+        """Read the retry streams whole: what a drained worker has given back may lie behind what it had not read."""
+        keys = tuple(binding.keys.retry for binding in bindings)
+        left = sum([await inspecting.length(self._link, key) for key in keys])
+        budget = self._plan.budget
+        while left > 0 and budget.left > 0:
+            sent_at = monotonic()
+            fresh, _ = await reading.fill(
+                self._link,
+                self._plan.group,
+                self._plan.consumer,
+                [Room(keys, left)],
+                most_bytes=budget.left,
+                expected_bytes=budget.expected,
+            )
+            await self._intake.accept_fresh(fresh, sent_at)
+            left = left - sum(len(entries) for _, entries in fresh) if fresh else 0

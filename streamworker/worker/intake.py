@@ -121,10 +121,6 @@ class Intake:
                     self._looked_at.add(key)
         return complete
 
-    def is_behind(self, fresh: Sequence[Fresh]) -> bool:
-        """Whether more may lie in a retry stream than what has come, where an order is kept: it comes before what is new."""
-        return bool(self.order) and any(self._binding_of[key].keys.retry == key for key, _ in fresh)
-
     def held_of(self, binding: Binding) -> list[str]:
         """What is held here of a stream."""
         return self._leases.entry_ids(binding.keys.stream)

@@ -50,6 +50,10 @@ class KeyedLanes(Generic[Item]):
         """How many items wait for an earlier one of their key, or for their time."""
         return self.waiting - len(self._open) - len(self._open_beside)
 
+    def has_earlier(self, key: Hashable, place: Place) -> bool:
+        """Whether one of this key runs, or an earlier one than this waits."""
+        return key in self._running or (key in self._lines and self._lines[key][0].place < place)
+
     def offer(self, key: Hashable, place: Place, item: Item, *, beside: bool = False, resting: bool = False) -> None:
         """Put an item in its place in its key's line."""
         self.waiting += 1

@@ -25,7 +25,7 @@ from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.trips import Again, Start, Ticket, Trip
 
-HELD_UP_PER_PLACE = 50
+HELD_UP_PER_PLACE = 20
 """How many deliveries may be held up by earlier ones of their keys, for each that may run, before nothing more is read beside them."""
 
 MOST_FAILED = 8_000_000
@@ -92,7 +92,11 @@ class Order:
             foregone = Interrupted(Interruption.DRAIN)
         # Without a key it has a line of its own.
         ticket = Ticket(object() if key is None else key, order_of(delivery.id))
-        self._line_up(self._of[handler.name], Trip(delivery, handler, foregone, ticket=ticket), ticket)
+        ordered = self._of[handler.name]
+        if is_suspect(delivery) and ordered.lanes.has_earlier(*ticket):
+            # It had not begun when its worker died, for what is before it had not ended.
+            delivery = replace(delivery, history=replace(delivery.history, suspect=False))
+        self._line_up(ordered, Trip(delivery, handler, foregone, ticket=ticket), ticket)
         return None
 
     def start_what_may(self) -> None:

@@ -247,13 +247,12 @@ class Reader:
 
     async def _fill(self, pools: Sequence[Pool]) -> None:
         """Have the server look from stream to stream until the room is full."""
+        self._read_each = False
         rooms = [Room(pool.ready_keys(self._turns), pool.room) for pool in pools]
         sent_at = monotonic()
         fresh, refused = await reading.fill(
             self._link, self._group, self._consumer, rooms, most_bytes=self._budget.left, expected_bytes=self._budget.expected
         )
-        # Where an order is kept, retry streams are read to their end before what came after them.
-        self._read_each = self._intake.is_behind(fresh)
         await self._intake.accept_fresh(fresh, sent_at)
         if refused:
             self._refused = None

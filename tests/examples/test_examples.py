@@ -70,3 +70,18 @@ async def test_orders_are_invoiced_once_or_set_aside(server, aredis):
     assert 6 == log.count("order.came_in")
     assert '"tenant": "eu"' in log
     assert 0 == await pending(aredis)
+
+
+async def test_ordering_books_each_account_in_order(server, aredis):
+    """A movement that fails twice holds up its account and no other: the balances tell."""
+    for number, (account, cents, flaky) in enumerate([("a", 100, 2), ("a", 20, 0), ("b", 1, 0), ("a", 3, 1), ("b", 4, 0)]):
+        await aredis.xadd("movements", {"account": account, "number": number, "cents": cents, "flaky": flaky})
+    work_off("ordering.py", server.url)
+    statements = [fields for _, fields in await aredis.xrange("statements")]
+    of = {
+        account: [(int(line[b"number"]), int(line[b"balance"])) for line in statements if line[b"account"] == account]
+        for account in (b"a", b"b")
+    }
+
+    assert {b"a": [(0, 100), (1, 120), (3, 123)], b"b": [(2, 1), (4, 5)]} == of
+    assert [b"b", b"b"] == [line[b"account"] for line in statements[:2]]

@@ -85,6 +85,13 @@ class KeyedLanesMachine(RuleBasedStateMachine):
         self.resting.clear()
         self.beside |= self.waiting
 
+    @rule(number=st.integers(0, 99), key=KEYS)
+    def look_for_earlier_ones(self, number: int, key: str) -> None:
+        earlier = any(self.key_of[item] == key for item in self.running)
+        earlier |= any(self.key_of[item] == key and item < number for item in self.waiting)
+
+        assert earlier is self.lanes.has_earlier(key, (number // 10, number % 10))
+
     @rule(key=KEYS)
     def refuse_to_end_what_does_not_run(self, key: str) -> None:
         if key not in {self.key_of[item] for item in self.running}:
