@@ -74,11 +74,11 @@ async def renew(link: Link, group: str, leases: Sequence[Lease]) -> set[str]:
 
 
 async def recount(
-    link: Link, group: str, keys: GroupKeys, lease: Lease, turn: int, *, failed: int, outstayed: bool = False
+    link: Link, group: str, keys: GroupKeys, lease: Lease, turn: int, *, failed: int | None = None, outstayed: bool = False
 ) -> bool:
-    """Set the entry's turn and how many attempts have `failed` in place, and note that it `outstayed` its time alone; false when it is
-    not ours any more."""
-    arguments = [*_fence(group, lease), turn, int(outstayed), failed]
+    """Set the entry's turn and how many attempts have `failed` in its place, and note that it `outstayed` its time alone; false when it
+    is not ours any more."""
+    arguments = [*_fence(group, lease), turn, int(outstayed), lease.failed if failed is None else failed]
     return bool(await script("recount").run(link, _fenced(keys, lease), arguments))
 
 

@@ -65,16 +65,16 @@ class Consumer:
         suspects = Suspects(plan.isolation, link, executor, intake.join_lane, log)
         self._carrier.connect(suspects, order, self._crew.start, self._place_freed)
         guard = SweepGuard(plan.lease, monotonic())
-        self._reader = Reader(plan, link, pools, intake, guard, lambda: self._promoter.expect(0), log)
+        self._reader = Reader(plan, link, pools, intake, guard, self._settlement.acks, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
         plan.isolation.join(self)
 
     def _place_freed(self, trip: Trip) -> None:
         if trip.delivery.lease.lost:
             self._reader.doubt()  # where nobody took it over, it is still pending under our name, and what comes after it must wait
-        pool_with_room = self._intake.leave(trip)
-        if pool_with_room is not None:
-            self._reader.room_opened(pool_with_room)
+        pool = self._intake.leave(trip)
+        if self._reader.wants_room:
+            self._reader.room_opened(pool)
 
     # ---- life and end -------------------------------------------------------------------------------------------------------
 
@@ -88,7 +88,7 @@ class Consumer:
         self._leases.start()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                helpers = [self._tasks.create_task(part) for part in (self._settlement.run(), self._reader.nudge())]
+                helpers = [self._tasks.create_task(part) for part in (self._settlement.acks.run(), self._reader.parked.run())]
                 sources = [self._tasks.create_task(part.run()) for part in (self._reader, self._reclaimer, self._promoter)]
                 await self._drain_wanted.wait()
                 await self._drain(sources)
@@ -171,7 +171,7 @@ class Consumer:
         await asyncio.wait(sources)
         await self._trips_end(LAST_WORDS)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._settlement.flush(), LAST_WORDS.total_seconds())
+            await asyncio.wait_for(self._settlement.acks.flush(), LAST_WORDS.total_seconds())
         self._settlement.lose_patience()
         self._executor.shut_down()
         await self._trips_end(LAST_WORDS)

@@ -144,13 +144,13 @@ class Intake:
             trip.lane = trip.handler.name
             self._pool_of[trip.delivery.stream].lanes.join(trip.lane)
 
-    def leave(self, trip: Trip) -> Pool | None:
-        """A delivery has ended, in its lane or beside them: start the next one; answers the pool when it is worth reading for again."""
+    def leave(self, trip: Trip) -> Pool:
+        """A delivery has ended, in its lane or beside them: start the next one; answers the pool in which there may be room again."""
         pool = self._pool_of[trip.delivery.stream]
         lanes = pool.lanes
         if trip.ticket is not None:
             self._leave_in_order(trip, lanes)
-            return pool if lanes.worthwhile_room > 0 else None
+            return pool
         self._budget.give_back(trip.delivery.size)
         if trip.lane is None:
             lanes.leave_beside()
@@ -160,7 +160,7 @@ class Intake:
             following = lanes.follow(trip.lane)
             if following is not None:
                 self._start(following)
-        return pool if lanes.worthwhile_room > 0 else None
+        return pool
 
     def _leave_in_order(self, trip: Trip, lanes: Lanes[Trip]) -> None:
         if trip.again is None:
@@ -239,7 +239,9 @@ class Intake:
             if trip is not None:
                 self._start_beside(pool, trip)
             return
-        foregone = self._foregone(delivery, handler, damage)
+        simple = delivery.history is UNTOUCHED and damage is None and not self._closed
+        # What was never delivered before need not be looked at for what it has been through.
+        foregone = None if simple and self._may_start_in(pool) else self._foregone(delivery, handler, damage)
         if handler is None or foregone is not None or is_suspect(delivery):
             self._start_beside(pool, Trip(delivery, handler, foregone))
             return
@@ -248,6 +250,9 @@ class Intake:
             self._start(trip)
         else:
             pool.lanes.offer(handler.name, trip)
+
+    def _may_start_in(self, pool: Pool) -> bool:
+        return pool.lanes.room > 0 and not self._isolation.wanted
 
     def _start_beside(self, pool: Pool, trip: Trip) -> None:
         pool.lanes.enter_beside()

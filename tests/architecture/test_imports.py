@@ -21,15 +21,16 @@ ROOT = Path(streamworker.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
     {"delivery"},
-    {"addresses"},
+    {"addresses", "posting"},
     {"policies", "codecs", "settings", "streams", "embedded"},
     {"ordering"},
-    {"handlers", "publisher", "admin"},
+    {"handlers", "outgoing", "admin"},
+    {"publisher", "sync_publisher"},
     {"registration"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor"},
-    {"demo"},
+    {"demo", "bench"},
     {"cli"},
     {"__main__"},
 ]
@@ -38,10 +39,9 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "entries", "errors", "addresses", "policies", "codecs", "ordering", "streams.keys", "worker.lanes",
-    "worker.keyed_lanes",
-    "worker.pace", "worker.pools", "worker.exits",
-    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
+    "delivery", "entries", "errors", "addresses", "posting", "policies", "codecs", "ordering", "streams.keys",
+    "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
+    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {
     "asyncio", "concurrent", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random", "secrets", "select", "selectors",
