@@ -63,12 +63,16 @@ class Doubt:
 
         Who lives renews; what a dead worker held comes to somebody when its lease has run out, and before that nothing later may run.
         """
-        if self._inherited or not self._lanes_can_fill:
+        bindings = [binding for pool in pools for binding in pool.bindings if binding.ready]
+        if self._inherited or not bindings or not self._can_look:
+            return
+        if self._plan.budget.left == 0:
+            self._intake.order.trust()  # what is here is the earliest; only its end makes room for the rest
             return
         waited = timedelta(seconds=0 if self._began is None else monotonic() - self._began)
-        if waited < LONGEST_IN_LEASES * self._plan.lease and await self._somebody_may_be_dead(pools, waited):
+        if waited < LONGEST_IN_LEASES * self._plan.lease and await self._somebody_may_be_dead(bindings, waited):
             return
-        await self._take_what_was_released([binding for pool in pools for binding in pool.bindings if binding.ready])
+        await self._take_what_was_released(bindings)
         self._inherited = True
         if not self._lasts:
             self._intake.order.trust()
@@ -79,13 +83,13 @@ class Doubt:
         return not self._inherited
 
     @property
-    def _lanes_can_fill(self) -> bool:
+    def _can_look(self) -> bool:
         return not self._lasts and not self._plan.isolation.wanted and self._intake.can_keep
 
-    async def _somebody_may_be_dead(self, pools: Sequence[Pool], waited: timedelta) -> bool:
+    async def _somebody_may_be_dead(self, bindings: Sequence[Binding], waited: timedelta) -> bool:
         """Whether anything is pending that nobody has touched since this worker began."""
         idle_ms = max(1, round(waited / timedelta(milliseconds=1)))
-        for stream in [key for pool in pools for key in pool.ready_keys()]:
+        for stream in [key for binding in bindings for key in (binding.keys.retry, binding.keys.stream)]:
             if await inspecting.pending(self._link, stream, self._plan.group, count=1, idle_ms=idle_ms):
                 if not self._said:
                     self._said = True
