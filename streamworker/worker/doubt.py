@@ -7,16 +7,19 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any
 
-from streamworker.streams import inspecting, reading
+from streamworker.streams import groups, inspecting, reading
 from streamworker.streams.reading import Room
 from streamworker.streams.wire import Link
-from streamworker.worker.bindings import Binding
+from streamworker.worker.bindings import Binding, order_of
 from streamworker.worker.intake import Intake
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 
 LONGEST_IN_LEASES = 10
 """For so many leases what dead workers have left is waited for; it takes little more than one, unless somebody holds up the sweeps."""
+
+AT_ONCE = 500
+"""How many released entries one command asks for."""
 
 
 class Doubt:
@@ -100,18 +103,20 @@ class Doubt:
 
     async def _take_what_was_released(self, bindings: Sequence[Binding]) -> None:
         """Read the retry streams whole: what a drained worker has given back may lie behind what it had not read."""
-        keys = tuple(binding.keys.retry for binding in bindings)
-        left = sum([await inspecting.length(self._link, key) for key in keys])
         budget = self._plan.budget
-        while left > 0 and budget.left > 0:
-            sent_at = monotonic()
-            fresh, _ = await reading.fill(
-                self._link,
-                self._plan.group,
-                self._plan.consumer,
-                [Room(keys, left)],
-                most_bytes=budget.left,
-                expected_bytes=budget.expected,
-            )
-            await self._intake.accept_fresh(fresh, sent_at)
-            left = left - sum(len(entries) for _, entries in fresh) if fresh else 0
+        for key in [binding.keys.retry for binding in bindings]:
+            newest = await groups.last_id(self._link, key)
+            more = newest is not None
+            while more and budget.left > 0:
+                sent_at = monotonic()
+                fresh, _ = await reading.fill(
+                    self._link,
+                    self._plan.group,
+                    self._plan.consumer,
+                    [Room((key,), AT_ONCE)],
+                    most_bytes=budget.left,
+                    expected_bytes=budget.expected,
+                )
+                await self._intake.accept_fresh(fresh, sent_at)
+                # What comes in meanwhile, also because we ourselves give it back, is read as ever.
+                more = bool(fresh) and order_of(fresh[-1].entries[-1][0].decode()) < order_of(newest or "0-0")
