@@ -26,11 +26,12 @@ from streamworker.handlers import (
     name_of,
     read_signature,
 )
+from streamworker.ordering import OrderingKey
 from streamworker.outgoing import check_stream, encode_many, encode_outgoing
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
 from streamworker.publisher import Publisher
-from streamworker.registration import check_beside, check_handler, check_streams, checked, group_of, keys_given
+from streamworker.registration import check_beside, check_handler, checked, group_of, keys_given, need_stream
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.sync_publisher import SyncPublisher
@@ -105,6 +106,7 @@ class StreamWorker:
         timeout: timedelta | None = None,
         retry: RetryPolicy | None = None,
         dead_letter: DeadLetterPolicy | None = None,
+        ordering_key: OrderingKey | None = None,
         codec: Literal["fields", "json"] | Codec | None = None,
         start: Start = "earliest",
         name: str | None = None,
@@ -114,9 +116,10 @@ class StreamWorker:
         """Register a function as the handler of one or more streams; the function itself is returned unchanged.
 
         Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
-        whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one
-        process, `timeout` how long one may run (default: no limit). `start` is where a *new* group begins: `"earliest"` or `"latest"`.
-        `idempotency` runs it once per key, `writes_to` names its transactions' keys. Raises `SetupError` with the repair.
+        whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one process,
+        `timeout` how long one may run. Entries of one `ordering_key` (a field of the body, a header such as `"_key"`, or a function of
+        the body) run in order, one at a time. `idempotency` runs it once per key, `writes_to` names its transactions' keys. `start` is
+        where a *new* group begins. Raises `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
@@ -140,11 +143,12 @@ class StreamWorker:
                 codec=chosen,
                 idempotency=idempotency,
                 writes_to=keys_given(writes_to),
+                ordering_key=ordering_key,
             )
             self._add(handler)
             return function
 
-        check_streams(streams)
+        need_stream("handler", streams)
         return register
 
     def _add(self, handler: Handler) -> None:

@@ -44,7 +44,7 @@ class Lease:
     """How long a pending entry is ours: the stream it is pending in, and the fencing token (consumer name, turn).
 
     `turn` is odd while the entry may be running, and even while it waits to be run alone; `outstayed` is how often it has run alone for
-    so long that others had to start beside it.
+    so long that others had to start beside it; `failed` is how many attempts have failed in its place, where its key's order keeps it.
 
     `renewed_at` is the monotonic second at which the last good renewal (or the read) was *sent*: the server's clock for this lease
     started no earlier. `of_retry` says that the entry lies in a retry stream, from which it goes when it is settled. `lost` turns true
@@ -61,6 +61,7 @@ class Lease:
     lost: bool = False
     recounting: bool = False
     outstayed: int = 0
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

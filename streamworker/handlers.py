@@ -17,6 +17,7 @@ from streamworker.codecs import Codec, Decoder
 from streamworker.delivery import Delivery, Outgoing, PublishOptions
 from streamworker.effects import Idempotency, Transaction, Write
 from streamworker.errors import SetupError
+from streamworker.ordering import KeyReader, OrderingKey, key_reader
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.streams.keys import keys_of
 
@@ -32,7 +33,8 @@ class Handler:
     """A registered handler: its function, where its entries come from, and its policies.
 
     `concurrency` is `None` where the worker's setting decides. `type` is the `_type` header it takes; `None` takes the rest.
-    `writes_to` are the keys that its transactions may write to, by name or with a `*` at the end; `None`: any.
+    `writes_to` are the keys that its transactions may write to, by name or with a `*` at the end; `None`: any. `key_of` reads what
+    `ordering_key` names, if anything is named.
     """
 
     name: str
@@ -52,6 +54,11 @@ class Handler:
     codec: Codec
     idempotency: Idempotency | None = None
     writes_to: tuple[str, ...] | None = None
+    ordering_key: OrderingKey | None = None
+    key_of: KeyReader | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key_of", key_reader(self.ordering_key, self.name, self.body_type, self.decode))
 
 
 @dataclass(frozen=True, slots=True)

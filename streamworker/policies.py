@@ -150,8 +150,8 @@ class DeadLetterPolicy:
             _need_count("keep_last", self.keep_last, ", or None to keep all")
 
 
-def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: float) -> Verdict:
-    """What to do about `outcome`; the first case that fits wins."""
+def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: float, *, crowded: bool = False) -> Verdict:
+    """What to do about `outcome`; the first case that fits wins. Where it is `crowded` behind this delivery, a snooze counts too."""
     match outcome:
         case Succeeded((), ()):
             return ACK
@@ -166,7 +166,7 @@ def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: fl
         case Crashed():
             return DeadLetter(Reason.CRASHED, _died_of_it(delivery.history))
         case Failed(error):
-            return _decide_failed(error, delivery, policy, random)
+            return _decide_failed(error, delivery, policy, random, crowded)
         case _:
             assert_never(outcome)
 
@@ -202,18 +202,18 @@ def _died_of_it(history: History) -> WorkerDied:
     return WorkerDied(f"{died} while it ran alone, without a verdict{before}")
 
 
-def _decide_failed(error: BaseException, delivery: Delivery, policy: RetryPolicy, random: float) -> Verdict:
+def _decide_failed(error: BaseException, delivery: Delivery, policy: RetryPolicy, random: float, crowded: bool) -> Verdict:
     history = replace(delivery.history, suspect=False)  # this time it ran to an end, so it may run in company again
     match error:
         case Reject():
             return DeadLetter(Reason.REJECTED, error)
-        case Snooze(after=after):
+        case Snooze(after=after) if not crowded:
             return RetryLater(_bounded(after), history)
         case _ if isinstance(error, policy.give_up_on):
             return DeadLetter(Reason.UNRETRYABLE, error)
         case _ if history.attempt >= policy.max_attempts:
             return DeadLetter(Reason.EXHAUSTED, error)
-        case Retry(after=after) if after is not None:
+        case Retry(after=after) | Snooze(after=after) if after is not None:
             return RetryLater(_bounded(after), replace(history, attempt=history.attempt + 1), error)
         case _:
             after = policy.backoff.delay(history.attempt, random)

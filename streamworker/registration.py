@@ -16,10 +16,10 @@ from streamworker.streams.keys import has_tag, hashed_part, tag
 Policy = TypeVar("Policy")
 
 
-def check_streams(streams: Sequence[object]) -> None:
-    """See that the decorator was called with names, and not put in front of the function as it is."""
+def need_stream(decorator: str, streams: Sequence[object]) -> None:
+    """See that the decorator was called with streams, and not put bare above a function."""
     if streams and callable(streams[0]):
-        raise SetupError('write @app.handler("stream"), with the stream\'s name: a handler needs to know where to read')
+        raise SetupError(f'write @app.{decorator}("stream"), with the stream\'s name: a handler needs to know where to read')
 
 
 def check_handler(handler: Handler) -> None:

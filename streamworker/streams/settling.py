@@ -78,9 +78,13 @@ async def renew(link: Link, group: str, leases: Sequence[Lease]) -> set[str]:
     return {raw.decode() for raw in lost}
 
 
-async def recount(link: Link, group: str, keys: GroupKeys, lease: Lease, turn: int, *, outstayed: bool = False) -> bool:
-    """Set the entry's turn, and note that it `outstayed` its time alone; false when it is not ours any more."""
-    return bool(await script("recount").run(link, _fenced(keys, lease), [*_fence(group, lease), turn, int(outstayed)]))
+async def recount(
+    link: Link, group: str, keys: GroupKeys, lease: Lease, turn: int, *, failed: int | None = None, outstayed: bool = False
+) -> bool:
+    """Set the entry's turn and how many attempts have `failed` in its place, and note that it `outstayed` its time alone; false when it
+    is not ours any more."""
+    arguments = [*_fence(group, lease), turn, int(outstayed), lease.failed if failed is None else failed]
+    return bool(await script("recount").run(link, _fenced(keys, lease), arguments))
 
 
 async def pardon(link: Link, group: str, lease: Lease) -> bool:

@@ -8,7 +8,7 @@ from random import random
 from time import perf_counter
 from typing import Any
 
-from streamworker.delivery import ACK, SUCCEEDED, Ack, Failed, Interrupted, Interruption, Outcome, Unroutable
+from streamworker.delivery import ACK, SUCCEEDED, Ack, Failed, Interrupted, Interruption, Outcome, RetryLater, Unroutable
 from streamworker.effects import Idempotency
 from streamworker.errors import CommitRefused
 from streamworker.handlers import Handler
@@ -18,6 +18,7 @@ from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor, Run
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.once import Once
+from streamworker.worker.order import Order
 from streamworker.worker.places import Places
 from streamworker.worker.plan import Plan
 from streamworker.worker.settlement import Settlement
@@ -42,13 +43,15 @@ class Carrier:
         self._tells_successes = tells_successes(log)
         self._closed = False
 
-    def connect(self, suspects: Suspects, once: Once, start: Start, freed: Callable[[Trip], None]) -> None:
+    def connect(self, suspects: Suspects, once: Once, order: Order, start: Start, freed: Callable[[Trip], None]) -> None:
         """Name those who need the carrier themselves, or a consumer's parts that are made after it.
 
-        Who runs suspects, who looks whether a thing was done before, who begins a trip anew, and who is told that a place is free.
+        Who runs suspects, who looks whether a thing was done before, who keeps the order, who begins a trip anew, and who is told that a
+        place is free.
         """
         self._suspects = suspects
         self._once = once
+        self._order = order
         self._start = start
         self._freed = freed
         self._places = Places(self._executor, freed, self._log)
@@ -132,10 +135,14 @@ class Carrier:
     async def _decide_and_settle(self, trip: Trip, outcome: Outcome) -> None:
         delivery, handler = trip.delivery, trip.handler
         retry, dead_letter = self._policies(handler)
-        verdict = decide(outcome, delivery, retry, random())  # noqa: S311  # jitter
+        crowded = self._order.is_crowded(trip)
+        verdict = decide(outcome, delivery, retry, random(), crowded=crowded)  # noqa: S311  # jitter
         seconds = perf_counter() - trip.began
         if not isinstance(verdict, Ack):
             log_verdict(self._log, delivery, handler, verdict, seconds)
+        if trip.ticket is not None and isinstance(verdict, RetryLater):
+            await self._order.stay(trip, verdict)
+            return
         await self._settlement.settle(delivery, handler, dead_letter, verdict)
         if isinstance(verdict, Ack):  # only now, for what it publishes may be refused
             log_verdict(self._log, delivery, handler, verdict, seconds)

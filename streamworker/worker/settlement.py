@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
@@ -27,6 +26,7 @@ from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.acks import Acks
 from streamworker.worker.backoff import Tries
+from streamworker.worker.book import told_in
 from streamworker.worker.commits import Commit
 from streamworker.worker.leases import LeaseKeeper
 
@@ -82,14 +82,7 @@ class Settlement:
         await self._step("commit", delivery, commit.send)
 
     async def _retry_later(self, delivery: Delivery, verdict: RetryLater) -> None:
-        error = None if verdict.error is None else describe(verdict.error)
-        failed_at = verdict.history.first_failed_at
-        history = replace(
-            verdict.history,
-            first_failed_at=datetime.now(UTC) if error is not None and failed_at is None else failed_at,
-            last_error=verdict.history.last_error if error is None else error,
-        )
-        envelope = pack(Envelope(delivery.id, history, delivery.fields))
+        envelope = pack(Envelope(delivery.id, told_in(verdict), delivery.fields))
         delay_ms = max(0, round(verdict.after / timedelta(milliseconds=1)))
         keys = self._keys[delivery.stream]
 

@@ -24,6 +24,7 @@ FLOORS: list[set[str]] = [
     {"delivery"},
     {"addresses", "posting"},
     {"policies", "codecs", "settings", "streams", "embedded"},
+    {"ordering"},
     {"handlers", "outgoing", "admin"},
     {"publisher", "sync_publisher"},
     {"registration"},
@@ -39,8 +40,8 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "effects", "entries", "errors", "addresses", "posting", "policies", "codecs", "streams.keys",
-    "worker.lanes", "worker.pace", "worker.pools", "worker.exits",
+    "delivery", "effects", "entries", "errors", "addresses", "posting", "policies", "codecs", "ordering", "streams.keys",
+    "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {

@@ -134,6 +134,21 @@ def all_is_booked(client) -> bool:
     return int(client.get("{payments}:booked") or 0) >= PAYMENTS and client.xpending("payments", "ledger")["pending"] == 0
 
 
+async def test_ordering_books_each_account_in_order(server, aredis):
+    """A movement that fails twice holds up its account and no other: the balances tell."""
+    for number, (account, cents, flaky) in enumerate([("a", 100, 2), ("a", 20, 0), ("b", 1, 0), ("a", 3, 1), ("b", 4, 0)]):
+        await aredis.xadd("movements", {"account": account, "number": number, "cents": cents, "flaky": flaky})
+    work_off("ordering.py", server.url)
+    statements = [fields for _, fields in await aredis.xrange("statements")]
+    of = {
+        account: [(int(line[b"number"]), int(line[b"balance"])) for line in statements if line[b"account"] == account]
+        for account in (b"a", b"b")
+    }
+
+    assert {b"a": [(0, 100), (1, 120), (3, 123)], b"b": [(2, 1), (4, 5)]} == of
+    assert [b"b", b"b"] == [line[b"account"] for line in statements[:2]]
+
+
 async def test_publishing_places_orders_once_and_reminds_of_what_is_not_paid(server, aredis):
     """A second click writes nothing, and what was paid is not reminded of."""
     environment = os.environ | {"STREAMWORKER_REDIS_URL": server.url}

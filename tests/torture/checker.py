@@ -206,7 +206,7 @@ def redelivery_is_bounded(history: History, rules: Rules) -> Iterator[Violation]
     dying = sum(plans.get(run.number, Plan()).seconds for run in history.runs if run.ended is None and _died(run, history))
     for run, death, again in redeliveries(history):
         alone = dying + 2 * longest
-        bound = rules.lease * (1 + rules.hold + 1.25 / 4) + alone + 1 + rules.restart + rules.slack
+        bound = rules.lease * (1 + rules.hold + 1.25 / 4) + alone + 1 + rules.restart + rules.held_up + rules.slack
         troubles = [one.end for one in history.disturbances if one.begin < again.started and one.end > death]
         since = max([death, *(end for end in troubles if end < again.started)])
         if again.started - since > bound:

@@ -89,6 +89,12 @@ BUGS = (
         ),
     ),
     Bug(
+        "a worker with an order reads on while what a dead one held is still out",
+        "order: kill -9 of the only worker",
+        frozenset({"I7"}),
+        (Edit("worker/doubt.py", "self._inherited = not intake.order", "self._inherited = True"),),
+    ),
+    Bug(
         "a vanished group is made again at the end of its stream",
         "XGROUP DESTROY",
         frozenset({"I1"}),

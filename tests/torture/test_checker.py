@@ -345,3 +345,44 @@ def test_an_entry_that_nothing_has_kept_starts_promptly(started, disturbances, b
 
     assert broken == seen(history, replace(RULES, prompt=0.85))
     assert set() == seen(history)
+
+
+# ---- I7 ---------------------------------------------------------------------------------------------------------------------
+
+
+def in_one_key(*runs: Run, lives: tuple[Life, ...] = (life(A),), **parts) -> History:
+    """Entries 1 and 8, which have one key."""
+    return a_history(published=(published(1, kind="ordered"), published(8, kind="ordered")), runs=runs, lives=lives, **parts)
+
+
+EARLY, LATE = {"started": 1.0, "ended": 1.1}, {"started": 2.0, "ended": 2.1}
+
+
+def test_an_entry_may_not_begin_before_an_earlier_one_of_its_key_has_ended():
+    """By itself, or between its failure and its next attempt; with two processes at once nobody has promised it."""
+    failed = in_one_key(run(1, **EARLY, end="failed"), run(8, started=1.2, ended=1.3), run(1, **LATE, attempt=2), lives=(life(A),))
+
+    assert set() == seen(in_one_key(run(1, **EARLY), run(8, **LATE)))
+    assert {"I7"} == seen(in_one_key(run(8, **EARLY), run(1, **LATE)))
+    assert "I7" in seen(failed)
+    assert set() == seen(in_one_key(run(8, **EARLY), run(1, **LATE, pid=B), lives=(life(A), life(B))))
+
+
+def test_an_earlier_entry_that_is_set_aside_opens_its_key():
+    """When it has run for the last time."""
+    rejected = a_history(
+        published=(published(1, kind="ordered", ends="rejected"), published(8, kind="ordered")),
+        runs=(run(1, **EARLY, end="failed"), run(8, **LATE)),
+        lives=(life(A),),
+        dead_letters=(letter(1),),
+    )
+
+    assert set() == seen(rejected)
+
+
+def test_two_entries_of_one_key_may_not_run_at_once():
+    """In one process; two processes at once may."""
+    first, second = {"started": 1.0, "ended": 1.5}, {"started": 1.2, "ended": 1.6}
+
+    assert {"I7"} == seen(in_one_key(run(1, **first), run(8, **second)))
+    assert set() == seen(in_one_key(run(1, **first), run(8, **second, pid=B), lives=(life(A), life(B))))
