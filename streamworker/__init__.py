@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         DecodeError,
         EncodeError,
         HandlerTimeout,
+        NotConfirmed,
+        PublishFailed,
         Reject,
         Retry,
         ServerError,
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     )
     from streamworker.handlers import CallNext, Context, Middleware
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
+    from streamworker.posting import Durability
     from streamworker.settings import Settings
+    from streamworker.sync_publisher import SyncPublisher
 
 __version__ = VERSION
 __all__ = [
@@ -41,11 +45,14 @@ __all__ = [
     "DeadLetterPolicy",
     "DecodeError",
     "Delivery",
+    "Durability",
     "EncodeError",
     "FieldsCodec",
     "HandlerTimeout",
     "JsonCodec",
     "Middleware",
+    "NotConfirmed",
+    "PublishFailed",
     "Reject",
     "Retry",
     "RetryPolicy",
@@ -55,6 +62,7 @@ __all__ = [
     "Snooze",
     "StreamWorker",
     "StreamWorkerError",
+    "SyncPublisher",
     "__version__",
 ]
 
@@ -67,6 +75,8 @@ _HOMES = {
         "DecodeError",
         "EncodeError",
         "HandlerTimeout",
+        "NotConfirmed",
+        "PublishFailed",
         "Reject",
         "Retry",
         "ServerError",
@@ -76,7 +86,9 @@ _HOMES = {
     ),
     "handlers": ("CallNext", "Context", "Middleware"),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
+    "posting": ("Durability",),
     "settings": ("Settings",),
+    "sync_publisher": ("SyncPublisher",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

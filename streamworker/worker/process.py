@@ -29,9 +29,10 @@ from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
 from streamworker.worker.intake import Plan
 from streamworker.worker.isolation import Isolation
-from streamworker.worker.limits import check_memory, watch_memory, watch_time
+from streamworker.worker.limits import check_memory, watch_limits
 from streamworker.worker.memory import resident_bytes
 from streamworker.worker.names import NameClaim, claim_all, unique_name
+from streamworker.worker.scheduler import Scheduler
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
 
@@ -185,8 +186,8 @@ class WorkerProcess:
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
-            limits = [watch(self._settings, self.drain) for watch in (watch_time, watch_memory)]
-            watchers = [tasks.create_task(watch) for watch in (self._announce(), self._watch_connection(link), *limits)]
+            parts = (self._announce(), self._watch_connection(link), Scheduler(link, bindings.values(), self._log).run())
+            watchers = [tasks.create_task(part) for part in (*parts, *watch_limits(self._settings, self.drain))]
             if self._settings.burst:
                 watchers.append(tasks.create_task(self._watch_for_the_end(link, [b for of in bindings.values() for b in of])))
             await self._stop_wanted.wait()

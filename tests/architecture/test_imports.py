@@ -21,9 +21,10 @@ ROOT = Path(streamworker.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
     {"delivery"},
-    {"addresses"},
+    {"addresses", "posting"},
     {"policies", "codecs", "settings", "streams", "embedded"},
-    {"handlers", "publisher", "admin"},
+    {"handlers", "outgoing", "admin"},
+    {"publisher", "sync_publisher"},
     {"registration"},
     {"app", "observe"},
     {"worker", PACKAGE},
@@ -37,7 +38,7 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "entries", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes",
+    "delivery", "entries", "errors", "addresses", "posting", "policies", "codecs", "streams.keys", "worker.lanes",
     "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
 )  # fmt: skip
