@@ -30,6 +30,7 @@ from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
 from streamworker.publisher import Publisher
 from streamworker.registration import check_beside, check_handler, checked, group_of
+from streamworker.schedules import Schedules
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.sync_publisher import SyncPublisher
@@ -44,7 +45,7 @@ SLICE = 200
 SHORTEST_LEASE = timedelta(milliseconds=200)
 
 
-class StreamWorker:
+class StreamWorker(Schedules):
     """A program's handlers and policies, and its way to publish.
 
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
@@ -76,6 +77,7 @@ class StreamWorker:
             raise SetupError(f"on_group_lost is one of {', '.join(map(repr, get_args(OnGroupLost)))}, not {on_group_lost!r}")
         if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
             raise SetupError("lifespan is an async context manager: decorate it with @asynccontextmanager from contextlib")
+        super().__init__(codec_named(codec))
         self.name = name
         self.group = group
         self.retry: RetryPolicy = checked("retry", retry, RetryPolicy)
@@ -85,7 +87,6 @@ class StreamWorker:
         self.lifespan = lifespan
         self.handlers: list[Handler] = []
         self.middlewares: list[Middleware] = []
-        self._codec = codec_named(codec)
         self._arguments = _given(redis_url, settings)
         self._publisher = Publisher(lambda: Endpoint(self.settings().read_redis_url))
 
@@ -226,6 +227,11 @@ class StreamWorker:
     def settings(self, flags: Mapping[str, Any] | None = None) -> Settings:
         """The settings in force: arguments of this program over `flags` over the environment over defaults. Raises `SetupError`."""
         return Settings.load(os.environ, {} if flags is None else flags, self._arguments)
+
+    @property
+    def works_without_handlers(self) -> bool:
+        """Whether a worker has something to do even without any handler."""
+        return bool(self.schedules)
 
     @property
     def says_where_redis_is(self) -> bool:

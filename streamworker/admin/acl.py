@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from streamworker.errors import SetupError
-from streamworker.streams.keys import GroupKeys, keys_of, name_claim, once_key, schedule_keys, tag
+from streamworker.streams.keys import GroupKeys, keys_of, name_claim, once_key, schedule_keys, tag, tick_key
 
 
 class Role(StrEnum):
@@ -100,6 +100,7 @@ def least_user(
     keys = [_pattern(key, right, server) for key, right in rights.items()]
     if role is Role.WORKER:  # the names that processes are given are known to them only
         keys += [f"{_pattern(name_claim(stream, group, ''), 'RW', server)}*" for stream in streams for group in groups]
+        keys += [f"{_pattern(tick_key(stream, ''), 'RW', server)}*" for stream in dict.fromkeys((*streams, *publishes_to))]
     if role is Role.PUBLISHER:  # nobody knows the dedupe ids beforehand
         keys += [f"{_pattern(once_key(stream, ''), 'RW', server)}*" for stream in streams]
     commands = [f"+{command}" for command in sorted(set(COMMANDS[role]))]

@@ -13,17 +13,18 @@ from typing import Any
 import structlog
 
 from streamworker.app import StreamWorker
-from streamworker.errors import ConnectionLost, Refused, ServerError, Unreachable
+from streamworker.errors import ConnectionLost, ServerError
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.faults import Remedy, remedy_for
 from streamworker.streams.groups import are_finished
-from streamworker.streams.inspecting import greet, is_there
+from streamworker.streams.inspecting import is_there
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget
 from streamworker.worker.choosing import bindings_of, choose_handlers
+from streamworker.worker.companions import companions
+from streamworker.worker.connecting import first_link
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
@@ -32,7 +33,6 @@ from streamworker.worker.isolation import Isolation
 from streamworker.worker.limits import check_memory, watch_limits
 from streamworker.worker.memory import resident_bytes
 from streamworker.worker.names import NameClaim, claim_all, unique_name
-from streamworker.worker.scheduler import Scheduler
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
 
@@ -46,7 +46,7 @@ class WorkerProcess:
         self._app = app
         self._settings = settings
         self._log = structlog.get_logger("streamworker.worker")
-        self._handlers = choose_handlers(app.handlers, settings)
+        self._handlers = choose_handlers(app.handlers, settings, may_be_none=app.works_without_handlers)
         self.consumer: str = settings.consumer if settings.consumer is not None else unique_name()
         self._endpoint = Endpoint(settings.read_redis_url, client_name=f"streamworker:{self.consumer}"[:200])
         self._consumers: list[Consumer] = []
@@ -69,7 +69,7 @@ class WorkerProcess:
 
     async def run(self) -> ExitCode:
         """Work until stopped. Raises `Unreachable` at the start, and whatever the lifespan raises."""
-        link = await self._connect()
+        link = await first_link(self._endpoint)
         self._app.publish_to(self._endpoint)
         try:
             async with self._lifespan() as state:
@@ -125,7 +125,7 @@ class WorkerProcess:
         """How this process is now. Called on its event loop."""
         started, draining = self.ready.is_set(), self._stop_wanted.is_set()
         troubled = self._troubled()
-        able = started and self._connected and len(troubled) < self._streams
+        able = started and self._connected and (not self._streams or len(troubled) < self._streams)
         return Status(
             started=started,
             connected=self._connected,
@@ -152,19 +152,6 @@ class WorkerProcess:
         """How many entries this process holds."""
         return sum(consumer.in_flight for consumer in self._consumers)
 
-    async def _connect(self) -> Link:
-        link = Link(self._endpoint)
-        try:
-            await greet(link)
-        except ServerError as error:
-            if remedy_for(error) is Remedy.CONFIGURE:
-                await link.close()
-                raise Refused(f"Redis at {self._endpoint} refuses this worker: {error}") from error
-        except ConnectionLost as error:
-            await link.close()
-            raise Unreachable(f"cannot reach Redis at {self._endpoint}: {error}") from error
-        return link
-
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[Mapping[str, Any]]:
         if self._app.lifespan is None:
@@ -186,8 +173,9 @@ class WorkerProcess:
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
-            parts = (self._announce(), self._watch_connection(link), Scheduler(link, bindings.values(), self._log).run())
-            watchers = [tasks.create_task(part) for part in (*parts, *watch_limits(self._settings, self.drain))]
+            parts = (self._announce(), self._watch_connection(link), *watch_limits(self._settings, self.drain))
+            beside = companions(self._app, link, bindings.values(), self._log)
+            watchers = [tasks.create_task(part) for part in (*parts, *beside)]
             if self._settings.burst:
                 watchers.append(tasks.create_task(self._watch_for_the_end(link, [b for of in bindings.values() for b in of])))
             await self._stop_wanted.wait()

@@ -22,10 +22,10 @@ FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
     {"delivery"},
     {"addresses", "posting"},
-    {"policies", "codecs", "settings", "streams", "embedded"},
+    {"policies", "codecs", "settings", "streams", "embedded", "ticks"},
     {"handlers", "outgoing", "admin"},
     {"publisher", "sync_publisher"},
-    {"registration"},
+    {"registration", "schedules"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor"},
@@ -38,7 +38,7 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "entries", "errors", "addresses", "posting", "policies", "codecs", "streams.keys", "worker.lanes",
+    "delivery", "entries", "errors", "addresses", "posting", "ticks", "policies", "codecs", "streams.keys", "worker.lanes",
     "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
 )  # fmt: skip
