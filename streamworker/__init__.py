@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         StreamWorkerError,
     )
     from streamworker.handlers import CallNext, Context, Middleware
+    from streamworker.listeners import ListenerContext
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
     from streamworker.posting import Durability
     from streamworker.settings import Settings
@@ -50,6 +51,7 @@ __all__ = [
     "FieldsCodec",
     "HandlerTimeout",
     "JsonCodec",
+    "ListenerContext",
     "Middleware",
     "NotConfirmed",
     "PublishFailed",
@@ -85,6 +87,7 @@ _HOMES = {
         "StreamWorkerError",
     ),
     "handlers": ("CallNext", "Context", "Middleware"),
+    "listeners": ("ListenerContext",),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
     "posting": ("Durability",),
     "settings": ("Settings",),

@@ -25,6 +25,7 @@ from streamworker.handlers import (
     name_of,
     read_signature,
 )
+from streamworker.listeners import Listeners
 from streamworker.outgoing import check_stream, encode_many, encode_outgoing
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
@@ -45,7 +46,7 @@ SLICE = 200
 SHORTEST_LEASE = timedelta(milliseconds=200)
 
 
-class StreamWorker(Schedules):
+class StreamWorker(Listeners, Schedules):
     """A program's handlers and policies, and its way to publish.
 
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
@@ -231,7 +232,7 @@ class StreamWorker(Schedules):
     @property
     def works_without_handlers(self) -> bool:
         """Whether a worker has something to do even without any handler."""
-        return bool(self.schedules)
+        return bool(self.schedules or self.listeners)
 
     @property
     def says_where_redis_is(self) -> bool:

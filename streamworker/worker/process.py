@@ -23,7 +23,7 @@ from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget
 from streamworker.worker.choosing import bindings_of, choose_handlers
-from streamworker.worker.companions import companions
+from streamworker.worker.companions import Companions
 from streamworker.worker.connecting import first_link
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
@@ -170,12 +170,12 @@ class WorkerProcess:
             return
         for consumer in self._consumers if self._paused else ():
             consumer.pause()
+        self._beside = Companions(self._app, self._endpoint, link, bindings.values(), state, self._log)
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
             parts = (self._announce(), self._watch_connection(link), *watch_limits(self._settings, self.drain))
-            beside = companions(self._app, link, bindings.values(), self._log)
-            watchers = [tasks.create_task(part) for part in (*parts, *beside)]
+            watchers = [tasks.create_task(part) for part in (*parts, *self._beside.parts())]
             if self._settings.burst:
                 watchers.append(tasks.create_task(self._watch_for_the_end(link, [b for of in bindings.values() for b in of])))
             await self._stop_wanted.wait()
@@ -205,8 +205,8 @@ class WorkerProcess:
         return Consumer(plan, link, executor, self._count, self._log)
 
     async def _announce(self) -> None:
-        for consumer in self._consumers:
-            await consumer.reads.wait()
+        for begun in (*(consumer.reads for consumer in self._consumers), *self._beside.began):
+            await begun.wait()
         self.ready.set()
         self.changed.set()
         troubled = self._troubled()

@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"policies", "codecs", "settings", "streams", "embedded", "ticks"},
     {"handlers", "outgoing", "admin"},
     {"publisher", "sync_publisher"},
-    {"registration", "schedules"},
+    {"registration", "schedules", "listeners"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor"},
