@@ -47,6 +47,8 @@ class Handler:
     executor: Executor
     start: Start
     codec: Codec
+    answers: bool = False
+    """Whether what it returns may be a reply: it is not declared to return nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Context:
     _began: float = field(default_factory=time, repr=False)
     _publishes: list[Outgoing] | None = field(default=None, repr=False)
     _log: Any = field(default=None, repr=False)
+    returned: Any = field(default=None, init=False, repr=False)
+    """What the handler has returned, where middleware or a thread stands between; the worker's own account."""
     unentered: int = field(default=0, init=False, repr=False)
     """How many times a middleware has called `call_next` and not awaited it; the worker's own account."""
 
@@ -173,6 +177,11 @@ def read_signature(function: HandlerFunction, context: type | None = None) -> Si
     if wants_context and second is not None and hints.get(second.name, kind) is not kind:
         raise SetupError(f"handler {name!r}: its second parameter {second.name!r} is a {kind.__name__}, or has a default")
     return Signature(body, wants_context)
+
+
+def may_answer(function: HandlerFunction) -> bool:
+    """Whether `function` is not declared to return nothing (`-> None`), so that what it returns may be a reply."""
+    return _hints(function, name_of(function)).get("return") is not type(None)
 
 
 def choose_executor(function: HandlerFunction) -> Executor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from streamworker.errors import SetupError
-from streamworker.streams.keys import GroupKeys, keys_of, name_claim, once_key, schedule_keys, tag, tick_key
+from streamworker.streams.keys import GroupKeys, keys_of, name_claim, once_key, reply_key, schedule_keys, tag, tick_key
 
 
 class Role(StrEnum):
@@ -45,11 +45,12 @@ COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
         *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hrandfield", "hscan", "hset",
         "pexpire", "pttl", "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer",
-        "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore",
-        "zrem", "zremrangebyrank", "zscore",
+        "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xread", "xreadgroup", "zadd", "zcard", "zrange",
+        "zrangebyscore", "zrem", "zremrangebyrank", "zscore",
     ),
     Role.PUBLISHER: (
-        *_LOGIN, *_SCRIPTS, "get", "hdel", "hget", "hset", "pexpire", "set", "time", "type", "wait", "xadd", "zadd", "zrem",
+        *_LOGIN, *_SCRIPTS, "exists", "get", "hdel", "hget", "hset", "pexpire", "pttl", "set", "time", "type", "wait", "xadd", "xread",
+        "zadd", "zrem",
     ),
     Role.DASHBOARD: (*_LOGIN, *_LOOK),
     Role.ADMIN: (*_LOGIN, *_SCRIPTS, *_LOOK, "xadd", "xdel"),
@@ -101,6 +102,8 @@ def least_user(
     if role is Role.WORKER:  # the names that processes are given are known to them only
         keys += [f"{_pattern(name_claim(stream, group, ''), 'RW', server)}*" for stream in streams for group in groups]
         keys += [f"{_pattern(tick_key(stream, ''), 'RW', server)}*" for stream in dict.fromkeys((*streams, *publishes_to))]
+    if role in (Role.WORKER, Role.PUBLISHER):  # each process that asks has its own
+        keys += [f"{_pattern(reply_key(stream, ''), 'RW', server)}*" for stream in dict.fromkeys((*streams, *publishes_to))]
     if role is Role.PUBLISHER:  # nobody knows the dedupe ids beforehand
         keys += [f"{_pattern(once_key(stream, ''), 'RW', server)}*" for stream in streams]
     commands = [f"+{command}" for command in sorted(set(COMMANDS[role]))]

@@ -19,9 +19,19 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Lease, Malformed, Outcome, Succeeded
+from streamworker.delivery import (
+    SUCCEEDED,
+    Delivery,
+    Failed,
+    Interrupted,
+    Interruption,
+    Lease,
+    Malformed,
+    Outcome,
+)
 from streamworker.errors import DecodeError, HandlerTimeout
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
+from streamworker.worker.replies import succeeded
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
 
@@ -96,8 +106,8 @@ class Executor:
                 context = Context(delivery, handler, body, self._state, self._publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
             waits_for = variables.run(_first_step, work, delivery)
-        except StopIteration:
-            return SUCCEEDED if context is None else _succeeded(context)
+        except StopIteration as end:
+            return SUCCEEDED if context is None and not handler.answers else succeeded(delivery, handler, context, end.value)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             return Failed(error)
         return Run(delivery, prepared, context, variables, work, waits_for)
@@ -112,7 +122,7 @@ class Executor:
         if timeout is not None:
             self._timeouts.watch(run, timeout)
         try:
-            await _rest(run)
+            returned = await _rest(run)
         except asyncio.CancelledError as error:
             if run.stopped is None and not run.timed_out:
                 if task.cancelling():
@@ -128,7 +138,7 @@ class Executor:
                 self._timeouts.forget(run, timeout)
             if run.stopped is not None or run.timed_out:
                 task.uncancel()
-        return SUCCEEDED if run.context is None else _succeeded(run.context)
+        return succeeded(run.delivery, run.prepared.handler, run.context, returned)
 
     def interrupt(self, lease: Lease, why: Interruption) -> bool:
         """Stop the handler that runs under this lease; false when none does. A thread cannot be stopped, only left alone."""
@@ -206,7 +216,7 @@ class Executor:
         return call
 
     async def _call_async(self, context: Context) -> None:
-        await context.handler.function(*_arguments(context))
+        context.returned = await context.handler.function(*_arguments(context))
 
     async def _call_in_thread(self, context: Context) -> None:
         loop = asyncio.get_running_loop()
@@ -225,7 +235,8 @@ class Executor:
             raise error
         if inspect.isawaitable(returned):
             # A plain function around an async one: what it returned is the work itself, and unawaited it would count as done.
-            await returned
+            returned = await returned
+        context.returned = returned
 
     def _vacate(self, number: int, occupied: asyncio.Event) -> None:
         self._occupied.pop(number, None)
@@ -242,13 +253,6 @@ def _run_to_end(function: HandlerFunction, arguments: tuple[Any, ...]) -> _Ended
 
 def _arguments(context: Context) -> tuple[Any, ...]:
     return (context.body, context) if context.handler.wants_context else (context.body,)
-
-
-def _succeeded(context: Context) -> Outcome:
-    if context.unentered:
-        return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
-    publishes = context.publishes
-    return Succeeded(publishes) if publishes else SUCCEEDED
 
 
 def _stopped(run: Run, error: asyncio.CancelledError) -> Outcome:
@@ -282,7 +286,7 @@ def _first_step(work: Coroutine[Any, Any, Any], delivery: Delivery) -> Any:
 
 
 @coroutine
-def _rest(run: Run) -> Generator[Any, Any, None]:
+def _rest(run: Run) -> Generator[Any, Any, Any]:
     """Wait for what the run waits for, and go on with it in its context, until it ends."""
     step, work, waits_for = run.variables.run, run.work, run.waits_for
     run.waits_for = None
@@ -294,5 +298,5 @@ def _rest(run: Run) -> Generator[Any, Any, None]:
                 waits_for = step(work.throw, error)
             else:
                 waits_for = step(work.send, sent)
-    except StopIteration:
-        return
+    except StopIteration as end:
+        return end.value

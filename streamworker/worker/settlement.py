@@ -13,12 +13,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
-from streamworker.codecs.dead_letters import Obituary, write_dead_letter
+from streamworker.codecs.dead_letters import write_dead_letter
 from streamworker.codecs.envelope import Envelope, pack
-from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Lease, Outgoing, Reason, Release, RetryLater, Verdict
+from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Lease, Outgoing, Release, RetryLater, Verdict
 from streamworker.errors import CommitRefused, ConnectionLost, ServerError
 from streamworker.handlers import Handler
-from streamworker.observe.descriptions import describe, trace
+from streamworker.observe.descriptions import describe
 from streamworker.observe.troubles import Trouble
 from streamworker.policies import DeadLetterPolicy
 from streamworker.streams import settling
@@ -27,9 +27,10 @@ from streamworker.streams.inspecting import is_there
 from streamworker.streams.keys import GroupKeys
 from streamworker.streams.reading import READ_MARGIN_SECONDS
 from streamworker.streams.wire import Link
-from streamworker.version import VERSION
+from streamworker.worker import replies
 from streamworker.worker.backoff import Tries
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.obituaries import obituary_of
 
 ACKS_PER_COMMAND = 1_000
 MOST_ACKS_WAITING = 2_000
@@ -217,22 +218,14 @@ class Settlement:
     async def _dead_letter(
         self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: DeadLetter
     ) -> None:
-        error = verdict.error
-        # A malformed entry failed in our own code, whose frames would tell the reader nothing; one that crashed left none.
-        traced = error is not None and policy.traceback and verdict.reason not in (Reason.MALFORMED, Reason.CRASHED)
-        obituary = Obituary(
-            reason=verdict.reason,
-            handler=None if handler is None else handler.name,
-            error=delivery.history.last_error if error is None else describe(error),
-            traceback=trace(error) if error is not None and traced else None,
-            failed_at=datetime.now(UTC),
-            version=VERSION,
-        )
-        fields = write_dead_letter(delivery, obituary)
+        obituary = obituary_of(delivery, handler, policy, verdict)
+        fields, reply = write_dead_letter(delivery, obituary), replies.failed(delivery, verdict.reason, obituary.error)
         keys = self._keys[delivery.stream]
 
         def set_aside() -> Awaitable[bool]:
-            return settling.dead_letter(self._link, delivery.group, keys, delivery.lease, fields=fields, keep_last=policy.keep_last)
+            return settling.dead_letter(
+                self._link, delivery.group, keys, delivery.lease, fields=fields, keep_last=policy.keep_last, reply=reply
+            )
 
         await self._step("dead_letter", delivery, set_aside)
 

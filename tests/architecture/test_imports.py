@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"addresses", "posting"},
     {"policies", "codecs", "settings", "streams", "embedded", "ticks"},
     {"handlers", "outgoing", "admin"},
-    {"publisher", "sync_publisher"},
+    {"publisher", "sync_publisher", "requester"},
     {"registration", "schedules", "listeners"},
     {"app", "observe"},
     {"worker", PACKAGE},

@@ -1,0 +1,31 @@
+"""What comes of a handler that has ended well, and what whoever has asked by an entry is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamworker.codecs.replies import ASKS, write_failure, write_reply
+from streamworker.delivery import SUCCEEDED, Delivery, Failed, Outcome, Outgoing, Reason, Succeeded
+from streamworker.handlers import Context, Handler
+from streamworker.streams.keys import reply_key
+
+
+def succeeded(delivery: Delivery, handler: Handler, context: Context | None, returned: Any) -> Outcome:
+    """Success, with what was published, and with what the handler has returned as the reply where the entry asks for one."""
+    publishes: tuple[Outgoing, ...] = ()
+    if context is not None:
+        if context.unentered:
+            return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
+        publishes, returned = context.publishes, context.returned if returned is None else returned
+    if handler.answers and ASKS in delivery.fields:
+        try:
+            reply = write_reply(delivery, reply_key(delivery.stream, ""), handler.codec, returned)
+        except Exception as error:  # noqa: BLE001  # a codec of the user's own may raise anything
+            return Failed(error)
+        publishes = publishes if reply is None else (*publishes, reply)
+    return Succeeded(publishes) if publishes else SUCCEEDED
+
+
+def failed(delivery: Delivery, reason: Reason, error: str | None) -> Outgoing | None:
+    """The reply to a request that is set aside, if the entry is one."""
+    return write_failure(delivery, reply_key(delivery.stream, ""), reason, error)
