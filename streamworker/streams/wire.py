@@ -111,6 +111,10 @@ class Wire:
         if self._watchdog is None:
             self._watchdog = self._loop.call_at(self._deadline, self._check_deadline)
 
+    def was_heard(self, within: float) -> bool:
+        """Whether the server has sent something in the last so many seconds."""
+        return self._heard_at > self._loop.time() - within
+
     async def close(self) -> None:
         """End the connection; callers that still wait get `ConnectionLost`. Safe to call twice."""
         self._break(ConnectionLost("the connection was closed by us"))
@@ -216,11 +220,13 @@ class Wire:
 class Link:
     """A wire that is opened when first needed and opened anew after it broke. It never repeats a command.
 
-    `recovery` is told when the server answers again after it did not.
+    `recovery` is told when the server answers again after it did not. Where it does not open `by_itself`, only `connect` does, for one who
+    must know of each new connection.
     """
 
-    def __init__(self, endpoint: Endpoint, recovery: Recovery | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, recovery: Recovery | None = None, *, by_itself: bool = True) -> None:
         self.endpoint = endpoint
+        self._by_itself = by_itself
         self.recovery: Recovery = Recovery() if recovery is None else recovery
         self._is_down = False
         self._wire: Wire | None = None
@@ -233,6 +239,8 @@ class Link:
         try:
             wire = self._wire
             if wire is None or wire.broken is not None:
+                if not self._by_itself:
+                    raise ConnectionLost("the connection to Redis was lost")
                 wire = await self.connect()
             reply = await wire.call(*command, within=within)
         except ConnectionLost:
@@ -245,6 +253,10 @@ class Link:
             self._is_down = False
             self.recovery.noticed()
         return reply
+
+    def was_heard(self, within: float) -> bool:
+        """Whether the server has answered in the last so many seconds."""
+        return self._wire is not None and self._wire.broken is None and not self._is_down and self._wire.was_heard(within)
 
     @property
     def wire(self) -> Wire | None:

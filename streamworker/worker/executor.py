@@ -29,9 +29,9 @@ from streamworker.delivery import (
     Malformed,
     Outcome,
 )
-from streamworker.errors import DecodeError, HandlerTimeout
+from streamworker.errors import DecodeError
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
-from streamworker.worker.replies import succeeded
+from streamworker.worker.replies import stopped, succeeded
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
 
@@ -128,7 +128,7 @@ class Executor:
                 if task.cancelling():
                     raise
                 return Failed(error)
-            return _stopped(run, error)
+            return stopped(run.prepared.handler, run.stopped, error)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             # What it made of our cancellation is not its failure, and must not cost an attempt.
             return Failed(error) if run.stopped is None else Interrupted(run.stopped)
@@ -193,7 +193,9 @@ class Executor:
         """The context variables that all runs of a handler on one stream begin with; the user's own log lines carry the delivery too."""
         variables = prepared.contexts[delivery.stream] = self._variables.copy()
         handler = prepared.handler.name
-        variables.run(structlog.contextvars.bind_contextvars, stream=delivery.stream, group=delivery.group, handler=handler)
+        variables.run(
+            structlog.contextvars.bind_contextvars, stream=delivery.stream, group=delivery.group, handler=handler, attempt=1
+        )
         return variables
 
     def _time_is_over(self, run: Run) -> None:
@@ -255,16 +257,6 @@ def _arguments(context: Context) -> tuple[Any, ...]:
     return (context.body, context) if context.handler.wants_context else (context.body,)
 
 
-def _stopped(run: Run, error: asyncio.CancelledError) -> Outcome:
-    """The outcome of a run that our cancellation has ended."""
-    if run.stopped is not None:
-        return Interrupted(run.stopped)
-    handler = run.prepared.handler
-    timeout = HandlerTimeout(f"{handler.name} ran longer than {handler.timeout}")
-    timeout.__cause__ = error
-    return Failed(timeout)
-
-
 def _cancel(run: Run) -> None:
     if run.task is not None:
         run.task.cancel()
@@ -281,7 +273,8 @@ _ENTRY_ID, _ATTEMPT = _variable("entry_id"), _variable("attempt")
 def _first_step(work: Coroutine[Any, Any, Any], delivery: Delivery) -> Any:
     """Run `work` until it waits for something, in the delivery's own context; raises `StopIteration` when it has ended."""
     _ENTRY_ID.set(delivery.id)
-    _ATTEMPT.set(delivery.history.attempt)
+    if delivery.history.attempt > 1:
+        _ATTEMPT.set(delivery.history.attempt)
     return work.send(None)
 
 

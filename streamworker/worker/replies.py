@@ -1,11 +1,13 @@
-"""What comes of a handler that has ended well, and what whoever has asked by an entry is told."""
+"""What comes of a handler that has ended, and what whoever has asked by an entry is told."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from streamworker.codecs.replies import ASKS, write_failure, write_reply
-from streamworker.delivery import SUCCEEDED, Delivery, Failed, Outcome, Outgoing, Reason, Succeeded
+from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Outcome, Outgoing, Reason, Succeeded
+from streamworker.errors import HandlerTimeout
 from streamworker.handlers import Context, Handler
 from streamworker.streams.keys import reply_key
 
@@ -24,6 +26,15 @@ def succeeded(delivery: Delivery, handler: Handler, context: Context | None, ret
             return Failed(error)
         publishes = publishes if reply is None else (*publishes, reply)
     return Succeeded(publishes) if publishes else SUCCEEDED
+
+
+def stopped(handler: Handler, why: Interruption | None, error: asyncio.CancelledError) -> Outcome:
+    """The outcome of a run that our cancellation has ended: interrupted, or without a `why`, too long."""
+    if why is not None:
+        return Interrupted(why)
+    timeout = HandlerTimeout(f"{handler.name} ran longer than {handler.timeout}")
+    timeout.__cause__ = error
+    return Failed(timeout)
 
 
 def failed(delivery: Delivery, reason: Reason, error: str | None) -> Outgoing | None:

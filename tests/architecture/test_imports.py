@@ -29,7 +29,7 @@ FLOORS: list[set[str]] = [
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor"},
-    {"demo"},
+    {"demo", "bench"},
     {"cli"},
     {"__main__"},
 ]
@@ -38,9 +38,9 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "entries", "errors", "addresses", "posting", "ticks", "policies", "codecs", "streams.keys", "worker.lanes",
-    "worker.pace", "worker.pools", "worker.exits",
-    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
+    "delivery", "entries", "errors", "addresses", "posting", "ticks", "policies", "codecs", "streams.keys",
+    "worker.lanes", "worker.pace", "worker.pools", "worker.exits",
+    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {
     "asyncio", "concurrent", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random", "secrets", "select", "selectors",
