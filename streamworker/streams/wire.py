@@ -191,8 +191,7 @@ class Wire:
         self._watchdog = None
         if not self._waiting:
             return
-        deadline = self._deadline
-        if deadline <= self._loop.time():
+        if (deadline := self._deadline) <= self._loop.time():
             self._break(ConnectionLost("the server did not answer in time"))
         else:
             self._watchdog = self._loop.call_at(deadline, self._check_deadline)
@@ -228,10 +227,9 @@ class Link:
         self.endpoint = endpoint
         self._by_itself = by_itself
         self.recovery: Recovery = Recovery() if recovery is None else recovery
-        self._is_down = False
+        self._is_down, self._tries = False, 0
         self._wire: Wire | None = None
         self._opening = asyncio.Lock()
-        self._tries = 0
         self._failure: StreamWorkerError | None = None
 
     async def call(self, *command: Argument, within: float = 5.0) -> Reply:
