@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import structlog
 
 from streamworker.codecs import Codec, Decoder, codec_named
-from streamworker.entries import Entry, Fields, read_headers
+from streamworker.entries import Fields, read_headers
 from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import Executor, HandlerFunction, choose_executor, name_of, read_signature
 from streamworker.outgoing import check_stream
@@ -43,11 +43,6 @@ class ListenerContext:
     fields: Fields
     state: Mapping[str, Any]
     listener: str
-
-    @classmethod
-    def of(cls, listener: Listener, entry: Entry, state: Mapping[str, Any]) -> ListenerContext:
-        """The context of one entry."""
-        return cls(entry.id, listener.stream, entry.fields, state, listener.name)
 
     @cached_property
     def headers(self) -> Mapping[str, str]:

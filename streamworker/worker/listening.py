@@ -90,7 +90,9 @@ class Listening:
 
     async def _call(self, body: Any, entry: Entry) -> None:
         listener = self._listener
-        context = (ListenerContext.of(listener, entry, self._state),) if listener.wants_context else ()
+        context: tuple[ListenerContext, ...] = ()
+        if listener.wants_context:
+            context = (ListenerContext(entry.id, listener.stream, entry.fields, self._state, listener.name),)
         if listener.executor == "async":
             await listener.function(body, *context)
             return
