@@ -226,7 +226,7 @@ async def test_what_is_wrong_with_a_request_is_said_before_anything_is_sent(serv
         for error, options in (
             (SetupError, {"timeout": timedelta(0)}),
             (SetupError, {"timeout": 5}),
-            (SetupError, {"reply": "no type"}),
+            (SetupError, {"reply": type("NoBody", (), {})}),
             (EncodeError, {"headers": {"reply_to": "elsewhere"}}),
             (EncodeError, {"body": object()}),
         ):
