@@ -129,8 +129,8 @@ class _Mailbox:
             except ConnectionLost:
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
-            except ServerError as error:
-                if remedy_for(error) is Remedy.CONFIGURE:
+            except StreamWorkerError as error:
+                if not isinstance(error, ServerError) or remedy_for(error) is Remedy.CONFIGURE:
                     self._fail(error)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
@@ -140,12 +140,8 @@ class _Mailbox:
                 if future is not None and not future.done():
                     future.set_result(entry.fields)
 
-    def _fail(self, error: ServerError) -> None:
+    def _fail(self, error: StreamWorkerError) -> None:
+        code = error.code if isinstance(error, ServerError) else "ERR"
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(explained_read(error))
-
-
-def explained_read(error: ServerError) -> ServerError:
-    """Why no reply can be read."""
-    return ServerError(error.code, f"the request was sent, but its reply cannot be read: {error}")
+                future.set_exception(ServerError(code, f"the request was sent, but its reply cannot be read: {error}"))

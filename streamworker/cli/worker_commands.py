@@ -149,6 +149,7 @@ def dev(
     """Run a worker for development: finds or starts a server, and logs every delivery."""
     from rich.console import Console
 
+    from streamworker.cli.companion_tables import print_companions
     from streamworker.cli.handler_table import print_handlers
     from streamworker.cli.loading import load_app
     from streamworker.cli.processes import leave
@@ -165,6 +166,7 @@ def dev(
             typer.echo(f"{server.note}{hint}", err=True)
             settings = application.settings(flags | {"redis_url": server.url})
             print_handlers(application, settings, application.handlers, console=Console(stderr=True))
+            print_companions(application, console=Console(stderr=True))
             code = run_worker(application, settings)
     leave(code)
 
