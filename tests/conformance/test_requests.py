@@ -264,3 +264,18 @@ def test_each_event_loop_asks_for_itself(server):
 
     asyncio.run(ask())
     asyncio.run(ask())
+
+
+async def test_more_may_ask_at_once_than_replies_are_kept(server, aredis):
+    """Those beyond a thousand wait for a place, so that no reply is trimmed before it was read."""
+    app = an_app()
+
+    @app.handler("orders", concurrency=100)
+    async def price(body: dict[str, int]) -> int:
+        return body["n"]
+
+    async with working(app, server.url), an_asker(server.url) as asker:
+        asked = (asker.request("orders", {"n": n}, reply=int, timeout=LONG) for n in range(2_500))
+        assert list(range(2_500)) == await asyncio.gather(*asked)
+        [key] = await replies_left(aredis)
+        assert await aredis.xlen(key) <= 1_200
