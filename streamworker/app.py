@@ -214,7 +214,7 @@ class StreamWorker(Listeners, Schedules):
         check_stream(stream)
         correlation_id = token_hex(16)
         entry = encode_request(self._codec, stream, body, self._requester.reply_to(stream), correlation_id, options)
-        decode = self._codec.decoder(reply)
+        decode = self._requester.decoder(self._codec, reply)
         return read_reply(await self._requester.ask(entry, correlation_id, timeout), decode)
 
     def sync_publisher(self) -> SyncPublisher:

@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
+from streamworker.codecs import Codec, Decoder
 from streamworker.delivery import Outgoing
 from streamworker.entries import Fields, read_headers
 from streamworker.errors import ConnectionLost, NoReply, ServerError, StreamWorkerError
@@ -29,6 +31,17 @@ class Requester:
         self._endpoint = endpoint
         self._loop: asyncio.AbstractEventLoop | None = None
         self._mailboxes: dict[str, _Mailbox] = {}
+        self._decoders: dict[Any, Decoder] = {}
+
+    def decoder(self, codec: Codec, annotation: Any) -> Decoder:
+        """What reads replies of this type; made once for each, because that takes long. Raises `SetupError`."""
+        try:
+            return self._decoders[annotation]
+        except KeyError:
+            made = self._decoders[annotation] = codec.decoder(annotation)
+            return made
+        except TypeError:  # an annotation that cannot be a key, such as one with a list in it
+            return codec.decoder(annotation)
 
     def reply_to(self, stream: str) -> str:
         """Where the replies to what is asked of `stream` go."""
