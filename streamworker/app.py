@@ -237,8 +237,9 @@ class StreamWorker(Listeners, Schedules):
             raise EncodeError(f"an entry of more than {MOST_VALUES // 2} fields cannot be published with the acknowledgement")
         return outgoing
 
-    def publish_to(self, endpoint: Endpoint) -> None:
+    async def publish_to(self, endpoint: Endpoint) -> None:
         """Publish to this server from now on: a worker calls it with its own, which an option may have named."""
+        await self.close()
         self._publisher = Publisher(lambda: endpoint)
         self._requester = Requester(lambda: endpoint)
 

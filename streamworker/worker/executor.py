@@ -31,7 +31,7 @@ from streamworker.delivery import (
 )
 from streamworker.errors import DecodeError
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
-from streamworker.worker.replies import stopped, succeeded
+from streamworker.worker.replies import Watched, note_returned, stopped, succeeded
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
 
@@ -103,7 +103,7 @@ class Executor:
             if prepared.chain is None and not handler.wants_context:
                 work = handler.function(body)
             else:
-                context = Context(delivery, handler, body, self._state, self._publish)
+                context = (Context if prepared.chain is None else Watched)(delivery, handler, body, self._state, self._publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
             waits_for = variables.run(_first_step, work, delivery)
         except StopIteration as end:
@@ -205,11 +205,13 @@ class Executor:
 
     def _wrap(self, inner: CallNext, middleware: Middleware) -> CallNext:
         async def enter(context: Context) -> None:
-            context.unentered -= 1
+            if isinstance(context, Watched):
+                context.unentered -= 1
             await inner(context)
 
         def call_next(context: Context) -> Coroutine[Any, Any, None]:
-            context.unentered += 1
+            if isinstance(context, Watched):
+                context.unentered += 1
             return enter(context)
 
         async def call(context: Context) -> None:
@@ -218,7 +220,7 @@ class Executor:
         return call
 
     async def _call_async(self, context: Context) -> None:
-        context.returned = await context.handler.function(*_arguments(context))
+        note_returned(context, await context.handler.function(*_arguments(context)))
 
     async def _call_in_thread(self, context: Context) -> None:
         loop = asyncio.get_running_loop()
@@ -238,7 +240,7 @@ class Executor:
         if inspect.isawaitable(returned):
             # A plain function around an async one: what it returned is the work itself, and unawaited it would count as done.
             returned = await returned
-        context.returned = returned
+        note_returned(context, returned)
 
     def _vacate(self, number: int, occupied: asyncio.Event) -> None:
         self._occupied.pop(number, None)

@@ -66,7 +66,7 @@ class WorkerProcess:
     async def run(self) -> ExitCode:
         """Work until stopped. Raises `Unreachable` at the start, and whatever the lifespan raises."""
         link = await first_link(self._endpoint)
-        self._app.publish_to(self._endpoint)
+        await self._app.publish_to(self._endpoint)
         try:
             async with self._lifespan() as state:
                 await self._consume(link, state)

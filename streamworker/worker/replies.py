@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Any
 
 from streamworker.codecs.replies import ASKS, write_failure, write_reply
@@ -12,13 +13,32 @@ from streamworker.handlers import Context, Handler
 from streamworker.streams.keys import reply_key
 
 
+@dataclass(slots=True, eq=False)
+class Watched(Context):
+    """A context that goes through middleware, or to a thread.
+
+    `unentered` is how often `call_next` was called and not awaited, so that nothing has run; `returned` is what the handler has returned.
+    """
+
+    unentered: int = field(default=0, init=False, repr=False)
+    returned: Any = field(default=None, init=False, repr=False)
+
+
+def note_returned(context: Context, returned: Any) -> None:
+    """Keep what the handler has returned, which middleware does not hand on."""
+    if isinstance(context, Watched):
+        context.returned = returned
+
+
 def succeeded(delivery: Delivery, handler: Handler, context: Context | None, returned: Any) -> Outcome:
     """Success, with what was published, and with what the handler has returned as the reply where the entry asks for one."""
     publishes: tuple[Outgoing, ...] = ()
     if context is not None:
+        publishes = context.publishes
+    if isinstance(context, Watched):
         if context.unentered:
             return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
-        publishes, returned = context.publishes, context.returned if returned is None else returned
+        returned = context.returned
     if handler.answers and ASKS in delivery.fields:
         try:
             reply = write_reply(delivery, reply_key(delivery.stream, ""), handler.codec, returned)
