@@ -21,9 +21,11 @@ if TYPE_CHECKING:
         DecodeError,
         EncodeError,
         HandlerTimeout,
+        NoReply,
         NotConfirmed,
         PublishFailed,
         Reject,
+        RequestFailed,
         Retry,
         ServerError,
         SetupError,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         StreamWorkerError,
     )
     from streamworker.handlers import CallNext, Context, Middleware
+    from streamworker.listeners import ListenerContext
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
     from streamworker.posting import Durability
     from streamworker.settings import Settings
@@ -52,10 +55,13 @@ __all__ = [
     "HandlerTimeout",
     "Idempotency",
     "JsonCodec",
+    "ListenerContext",
     "Middleware",
+    "NoReply",
     "NotConfirmed",
     "PublishFailed",
     "Reject",
+    "RequestFailed",
     "Retry",
     "RetryPolicy",
     "ServerError",
@@ -79,9 +85,11 @@ _HOMES = {
         "DecodeError",
         "EncodeError",
         "HandlerTimeout",
+        "NoReply",
         "NotConfirmed",
         "PublishFailed",
         "Reject",
+        "RequestFailed",
         "Retry",
         "ServerError",
         "SetupError",
@@ -89,6 +97,7 @@ _HOMES = {
         "StreamWorkerError",
     ),
     "handlers": ("CallNext", "Context", "Middleware"),
+    "listeners": ("ListenerContext",),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
     "posting": ("Durability",),
     "settings": ("Settings",),

@@ -8,10 +8,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
 
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
+from streamworker.codecs.replies import read_reply
 from streamworker.delivery import Outgoing, PublishOptions
 from streamworker.effects import Idempotency
 from streamworker.errors import EncodeError, SetupError
@@ -23,15 +25,19 @@ from streamworker.handlers import (
     Start,
     choose_executor,
     is_async,
+    may_answer,
     name_of,
     read_signature,
 )
+from streamworker.listeners import Listeners
 from streamworker.ordering import OrderingKey
-from streamworker.outgoing import check_stream, encode_many, encode_outgoing
-from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.outgoing import check_stream, encode_many, encode_outgoing, encode_request
+from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
 from streamworker.publisher import Publisher
 from streamworker.registration import check_beside, check_handler, checked, group_of, keys_given, need_stream
+from streamworker.requester import Requester
+from streamworker.schedules import Schedules
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.sync_publisher import SyncPublisher
@@ -46,7 +52,7 @@ SLICE = 200
 SHORTEST_LEASE = timedelta(milliseconds=200)
 
 
-class StreamWorker:
+class StreamWorker(Listeners, Schedules):
     """A program's handlers and policies, and its way to publish.
 
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
@@ -78,6 +84,7 @@ class StreamWorker:
             raise SetupError(f"on_group_lost is one of {', '.join(map(repr, get_args(OnGroupLost)))}, not {on_group_lost!r}")
         if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
             raise SetupError("lifespan is an async context manager: decorate it with @asynccontextmanager from contextlib")
+        super().__init__(codec_named(codec))
         self.name = name
         self.group = group
         self.retry: RetryPolicy = checked("retry", retry, RetryPolicy)
@@ -87,9 +94,9 @@ class StreamWorker:
         self.lifespan = lifespan
         self.handlers: list[Handler] = []
         self.middlewares: list[Middleware] = []
-        self._codec = codec_named(codec)
         self._arguments = _given(redis_url, settings)
         self._publisher = Publisher(lambda: Endpoint(self.settings().read_redis_url))
+        self._requester = Requester(lambda: Endpoint(self.settings().read_redis_url))
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f"{self.name!r}, "
@@ -144,6 +151,7 @@ class StreamWorker:
                 idempotency=idempotency,
                 writes_to=keys_given(writes_to),
                 ordering_key=ordering_key,
+                answers=may_answer(function),
             )
             self._add(handler)
             return function
@@ -198,6 +206,28 @@ class StreamWorker:
         check_stream(stream)
         return await self._publisher.cancel(stream, handle)
 
+    async def request(
+        self,
+        stream: str,
+        body: Any,
+        *,
+        timeout: timedelta = timedelta(seconds=5),  # noqa: ASYNC109  # a duration, as everywhere here
+        reply: Any = dict[str, str],
+        **options: Unpack[PublishOptions],
+    ) -> Any:
+        """Add an entry to `stream`, and wait until its handler has finished: returns what the handler returned, read as a `reply`.
+
+        Raises `NoReply` after `timeout` (it may still be handled), `RequestFailed` when it became a dead letter, `DecodeError` when the
+        reply is of another type, and what `publish` raises. It is sent once.
+        """
+        if not isinstance(timeout, timedelta) or not timedelta(0) < timeout <= LONGEST_DELAY:
+            raise SetupError(f"request(timeout=…) is a positive timedelta, not {timeout!r}")
+        check_stream(stream)
+        correlation_id = token_hex(16)
+        entry = encode_request(self._codec, stream, body, self._requester.reply_to(stream), correlation_id, options)
+        decode = self._requester.decoder(self._codec, reply)
+        return read_reply(await self._requester.ask(entry, correlation_id, timeout), decode)
+
     def sync_publisher(self) -> SyncPublisher:
         """A publisher for programs without an event loop. It may be shared by threads, and used on after a fork."""
         return SyncPublisher(self._codec, lambda: Endpoint(self.settings().read_redis_url))
@@ -220,11 +250,13 @@ class StreamWorker:
 
     async def publish_to(self, endpoint: Endpoint) -> None:
         """Publish to this server from now on: a worker calls it with its own, which an option may have named."""
-        await self._publisher.close()
+        await self.close()
         self._publisher = Publisher(lambda: endpoint)
+        self._requester = Requester(lambda: endpoint)
 
     async def close(self) -> None:
-        """End the publishing connection; a later publish opens a new one."""
+        """End the connections that publish and ask; a later call opens new ones."""
+        await self._requester.close()
         await self._publisher.close()
 
     async def __aenter__(self) -> Self:
@@ -238,6 +270,11 @@ class StreamWorker:
     def settings(self, flags: Mapping[str, Any] | None = None) -> Settings:
         """The settings in force: arguments of this program over `flags` over the environment over defaults. Raises `SetupError`."""
         return Settings.load(os.environ, {} if flags is None else flags, self._arguments)
+
+    @property
+    def works_without_handlers(self) -> bool:
+        """Whether a worker has something to do even without any handler."""
+        return bool(self.schedules or self.listeners)
 
     @property
     def says_where_redis_is(self) -> bool:

@@ -19,11 +19,15 @@ from streamworker.entries import read_headers
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """An entry that is to be written: where to, its fields, and the length to trim the stream to (`None`: not at all)."""
+    """An entry that is to be written: where to, its fields, and the length to trim the stream to (`None`: not at all).
+
+    A reply (`is_reply`) goes only to a stream that is there, whose length is bounded anyway.
+    """
 
     stream: str
     fields: Fields
     max_length: int | None = None
+    is_reply: bool = False
 
 
 class PublishOptions(TypedDict, total=False):

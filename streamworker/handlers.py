@@ -55,6 +55,8 @@ class Handler:
     idempotency: Idempotency | None = None
     writes_to: tuple[str, ...] | None = None
     ordering_key: OrderingKey | None = None
+    answers: bool = False
+    """Whether what it returns may be a reply: it is not declared to return nothing."""
     key_of: KeyReader | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -168,16 +170,20 @@ CallNext: TypeAlias = Callable[[Context], Coroutine[Any, Any, None]]
 Middleware: TypeAlias = Callable[[Context, CallNext], Awaitable[Any]]
 
 
-def read_signature(function: HandlerFunction) -> Signature:
-    """What `function`'s parameters ask for. Raises `SetupError` with the repair when a worker could not call it."""
+def read_signature(function: HandlerFunction, context: type | None = None) -> Signature:
+    """What `function`'s parameters ask for; `context` is what its second one may be (default: `Context`).
+
+    Raises `SetupError` with the repair when a worker could not call it.
+    """
+    kind = Context if context is None else context
     name = name_of(function)
     _need_function(function, name)
     hints = _hints(function, name)
     parameters = _parameters(function, name)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if not positional or hints.get(positional[0].name) is Context:
+    if not positional or hints.get(positional[0].name) is kind:
         raise SetupError(
-            f"handler {name!r} takes no body: its first parameter is the body, such as `order: OrderPlaced`, then the Context"
+            f"handler {name!r} takes no body: its first parameter is the body, such as `order: OrderPlaced`, then the {kind.__name__}"
         )
     given = [parameter.name for parameter in positional[:2]]
     beyond = [
@@ -185,14 +191,19 @@ def read_signature(function: HandlerFunction) -> Signature:
     ]
     if beyond:
         raise SetupError(
-            f"handler {name!r} needs {beyond[0].name!r}, but it is called with the body and a Context only, by position"
+            f"handler {name!r} needs {beyond[0].name!r}, but it is called with the body and a {kind.__name__} only, by position"
         )
     body = hints.get(positional[0].name, dict[str, str])
     second = positional[1] if len(positional) > 1 else None
-    wants_context = second is not None and (hints.get(second.name) is Context or second.default is second.empty)
-    if wants_context and second is not None and hints.get(second.name, Context) is not Context:
-        raise SetupError(f"handler {name!r}: its second parameter {second.name!r} is a Context, or has a default")
+    wants_context = second is not None and (hints.get(second.name) is kind or second.default is second.empty)
+    if wants_context and second is not None and hints.get(second.name, kind) is not kind:
+        raise SetupError(f"handler {name!r}: its second parameter {second.name!r} is a {kind.__name__}, or has a default")
     return Signature(body, wants_context)
+
+
+def may_answer(function: HandlerFunction) -> bool:
+    """Whether `function` is not declared to return nothing (`-> None`), so that what it returns may be a reply."""
+    return _hints(function, name_of(function)).get("return") is not type(None)
 
 
 def choose_executor(function: HandlerFunction) -> Executor:

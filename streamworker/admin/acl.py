@@ -14,7 +14,17 @@ from itertools import product
 
 from streamworker.effects import COMMANDS as TRANSACTION_COMMANDS
 from streamworker.errors import SetupError
-from streamworker.streams.keys import GroupKeys, done_marker, keys_of, name_claim, once_key, schedule_keys, tag
+from streamworker.streams.keys import (
+    GroupKeys,
+    done_marker,
+    keys_of,
+    name_claim,
+    once_key,
+    reply_key,
+    schedule_keys,
+    tag,
+    tick_key,
+)
 
 
 class Role(StrEnum):
@@ -50,11 +60,12 @@ COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
         *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hrandfield", "hscan", "hset",
         "pexpire", "pttl", "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer",
-        "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore",
-        "zrem", "zremrangebyrank", "zscore",
+        "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xread", "xreadgroup", "zadd", "zcard", "zrange",
+        "zrangebyscore", "zrem", "zremrangebyrank", "zscore",
     ),
     Role.PUBLISHER: (
-        *_LOGIN, *_SCRIPTS, "get", "hdel", "hget", "hset", "pexpire", "set", "time", "type", "wait", "xadd", "zadd", "zrem",
+        *_LOGIN, *_SCRIPTS, "exists", "get", "hdel", "hget", "hset", "pexpire", "pttl", "set", "time", "type", "wait", "xadd", "xread",
+        "zadd", "zrem",
     ),
     Role.DASHBOARD: (*_LOGIN, *_LOOK),
     Role.ADMIN: (*_LOGIN, *_SCRIPTS, *_LOOK, "xadd", "xdel"),
@@ -115,6 +126,9 @@ def least_user(
         starts = [name_claim(*pair, "") for pair in pairs] + [done_marker(*pair, "", "").removesuffix(":") for pair in pairs]
         # What a transaction writes to is given to a script, and EVAL needs both rights to each key.
         keys += [_pattern_of_any(f"{start}*", server) for start in starts] + [_pattern_of_any(key, server) for key in writes_to]
+        keys += [f"{_pattern(tick_key(stream, ''), 'RW', server)}*" for stream in dict.fromkeys((*streams, *publishes_to))]
+    if role in (Role.WORKER, Role.PUBLISHER):  # each process that asks has its own
+        keys += [f"{_pattern(reply_key(stream, ''), 'RW', server)}*" for stream in dict.fromkeys((*streams, *publishes_to))]
     if role is Role.PUBLISHER:  # nobody knows the dedupe ids beforehand
         keys += [f"{_pattern(once_key(stream, ''), 'RW', server)}*" for stream in streams]
     commands = [f"+{command}" for command in sorted({*COMMANDS[role], *(WRITES if writes_to else ())})]

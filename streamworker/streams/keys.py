@@ -64,6 +64,16 @@ def schedule_keys(stream: str) -> tuple[str, str]:
     return f"{tagged}:scheduled", f"{tagged}:scheduled:entries"
 
 
+def tick_key(stream: str, name: str) -> str:
+    """The key that holds the last tick of a schedule that publishes to this stream."""
+    return f"{tag(stream)}:sw:tick:{name}"
+
+
+def reply_key(stream: str, requester: str) -> str:
+    """The stream of the replies to what one process has asked of `stream`."""
+    return f"{tag(stream)}:sw:reply:{requester}"
+
+
 def once_key(stream: str, dedupe_id: str) -> str:
     """The key that remembers what was published under a dedupe id."""
     return f"{tag(stream)}:sw:once:{dedupe_id}"

@@ -37,6 +37,9 @@ async def commit(
     """Acknowledge, publish and write together; false when somebody else has settled the entry, and then nothing was written."""
     arguments = _fence(group, lease)
     for outgoing in publishes:
+        if outgoing.is_reply:
+            arguments += ["REPLY", len(outgoing.fields), *outgoing.fields]
+            continue
         trim: tuple[Argument, ...] = () if outgoing.max_length is None else ("MAXLEN", "~", outgoing.max_length)
         arguments += ["XADD", len(trim) + 1 + len(outgoing.fields), *trim, "*", *outgoing.fields]
     for write in writes:
@@ -59,10 +62,16 @@ async def release(link: Link, group: str, keys: GroupKeys, lease: Lease, *, enve
     return bool(await script("settle_release").run(link, [*_fenced(keys, lease), keys.retry], arguments))
 
 
-async def dead_letter(link: Link, group: str, keys: GroupKeys, lease: Lease, *, fields: Fields, keep_last: int | None) -> bool:
-    """Write the dead letter and acknowledge; false when the entry is not ours any more."""
-    arguments = [*_fence(group, lease), "" if keep_last is None else keep_last, *fields]
-    return bool(await script("settle_dead_letter").run(link, [*_fenced(keys, lease), keys.dead_letters], arguments))
+async def dead_letter(
+    link: Link, group: str, keys: GroupKeys, lease: Lease, *, fields: Fields, keep_last: int | None, reply: Outgoing | None = None
+) -> bool:
+    """Write the dead letter, and the reply if one is asked for, and acknowledge; false when the entry is not ours any more."""
+    arguments = [*_fence(group, lease), "" if keep_last is None else keep_last, len(fields), *fields]
+    its_keys = [*_fenced(keys, lease), keys.dead_letters]
+    if reply is not None:
+        its_keys.append(reply.stream)
+        arguments += reply.fields
+    return bool(await script("settle_dead_letter").run(link, its_keys, arguments))
 
 
 async def promote(link: Link, keys: GroupKeys, *, limit: int, cursor: int = 0) -> Promotion:

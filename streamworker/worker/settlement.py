@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, assert_never
 
-from streamworker.codecs.dead_letters import Obituary, write_dead_letter
+from streamworker.codecs.dead_letters import write_dead_letter
 from streamworker.codecs.envelope import Envelope, pack
-from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Reason, Release, RetryLater, Verdict
+from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Release, RetryLater, Verdict
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.handlers import Handler
-from streamworker.observe.descriptions import describe, trace
 from streamworker.observe.troubles import Trouble
 from streamworker.policies import DeadLetterPolicy
 from streamworker.streams import settling
 from streamworker.streams.faults import sentence
 from streamworker.streams.keys import GroupKeys
 from streamworker.streams.wire import Link
-from streamworker.version import VERSION
+from streamworker.worker import replies
 from streamworker.worker.acks import Acks
 from streamworker.worker.backoff import Tries
 from streamworker.worker.book import told_in
 from streamworker.worker.commits import Commit
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.obituaries import obituary_of
 
 Parked = Callable[[int], None]
 
@@ -104,22 +104,14 @@ class Settlement:
     async def _dead_letter(
         self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: DeadLetter
     ) -> None:
-        error = verdict.error
-        # A malformed entry failed in our own code, whose frames would tell the reader nothing; one that crashed left none.
-        traced = error is not None and policy.traceback and verdict.reason not in (Reason.MALFORMED, Reason.CRASHED)
-        obituary = Obituary(
-            reason=verdict.reason,
-            handler=None if handler is None else handler.name,
-            error=delivery.history.last_error if error is None else describe(error),
-            traceback=trace(error) if error is not None and traced else None,
-            failed_at=datetime.now(UTC),
-            version=VERSION,
-        )
-        fields = write_dead_letter(delivery, obituary)
+        obituary = obituary_of(delivery, handler, policy, verdict)
+        fields, reply = write_dead_letter(delivery, obituary), replies.failed(delivery, verdict.reason, obituary.error)
         keys = self._keys[delivery.stream]
 
         def set_aside() -> Awaitable[bool]:
-            return settling.dead_letter(self._link, delivery.group, keys, delivery.lease, fields=fields, keep_last=policy.keep_last)
+            return settling.dead_letter(
+                self._link, delivery.group, keys, delivery.lease, fields=fields, keep_last=policy.keep_last, reply=reply
+            )
 
         await self._step("dead_letter", delivery, set_aside)
 

@@ -23,11 +23,11 @@ FLOORS: list[set[str]] = [
     {"effects"},
     {"delivery"},
     {"addresses", "posting"},
-    {"policies", "codecs", "settings", "streams", "embedded"},
+    {"policies", "codecs", "settings", "streams", "embedded", "ticks"},
     {"ordering"},
     {"handlers", "outgoing", "admin"},
-    {"publisher", "sync_publisher"},
-    {"registration"},
+    {"publisher", "sync_publisher", "requester"},
+    {"registration", "schedules", "listeners"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor"},
@@ -40,8 +40,8 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "effects", "entries", "errors", "addresses", "posting", "policies", "codecs", "ordering", "streams.keys",
-    "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
+    "delivery", "effects", "entries", "errors", "addresses", "posting", "ticks", "policies", "codecs", "ordering",
+    "streams.keys",    "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {

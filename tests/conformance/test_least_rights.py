@@ -116,6 +116,10 @@ def an_eventful_app(ledger: Ledger) -> StreamWorker:
             case "release" if ledger.seen.count("release") == 1:
                 await asyncio.sleep(60)  # until the drain interrupts it
 
+    @app.listener("orders")
+    async def listen(order: Order) -> None: ...
+
+    app.every(timedelta(milliseconds=200), "invoices", name="tick")(lambda: None)
     return app
 
 
@@ -325,9 +329,11 @@ async def test_a_publisher_needs_no_more_than_its_rights(as_user, redis_client):
         assert await app.cancel("orders", handle)
         with pytest.raises(streamworker.NotConfirmed):
             await app.publish("orders", {"n": 6}, durability=streamworker.Durability(replicas=1, timeout=timedelta(milliseconds=1)))
+        with pytest.raises(streamworker.NoReply):
+            await app.request("orders", {"n": 7}, timeout=timedelta(milliseconds=50))
     result = await asyncio.to_thread(run, "publish", "orders", "n=4", url=url)
 
-    assert (0, 5) == (result.exit_code, redis_client.xlen("orders"))
+    assert (0, 6) == (result.exit_code, redis_client.xlen("orders"))
     assert [] == refused(redis_client)
 
 
@@ -343,8 +349,10 @@ async def test_a_publisher_needs_no_more_than_its_rights(as_user, redis_client):
         "GET orders",
     ],
 )
-def test_a_publisher_may_not_read_nor_write_elsewhere(command, as_user):
+def test_a_publisher_may_not_read_nor_write_elsewhere(command, as_user, redis_client):
     """Only add."""
+    if server_version(redis_client) is Server.REDIS_6_2 and command.split()[0] in {"XREAD", "GET"}:
+        pytest.skip("6.2 has no right to write alone, and a publisher reads replies and markers")
     with redis.Redis.from_url(as_user(Role.PUBLISHER)) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*command.split())
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.harness import dead_letters, pending
 from tests.torture.proxy import Call, Cut, Effect, Phase, Proxy, nth
-from tests.waiting import wait_until
+from tests.waiting import eventually, wait_until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -161,3 +161,53 @@ async def test_publishing_places_orders_once_and_reminds_of_what_is_not_paid(ser
     assert [101, 2] == [await aredis.xlen("imports"), await aredis.zcard("{reminders}:scheduled")]
     streamworker("run", "examples/publishing.py", "--max-deliveries", "2", url=server.url)
     assert [b"1", b"2"] == [fields[b"order_id"] for _, fields in await aredis.xrange("reminders")]
+
+
+async def test_schedules_make_a_report_each_second_once_in_two_processes(server, aredis):
+    """Each second's tick is there once, with its moment; both processes run the same program."""
+    options = ("run", "examples/schedules.py", "--max-runtime", "4s")
+    both = await asyncio.gather(*(asyncio.to_thread(streamworker, *options, url=server.url) for _ in range(2)))
+    ticks = [fields[b"_tick"] for _, fields in await aredis.xrange("reports")]
+
+    assert [0, 0] == [ended.returncode for ended in both]
+    assert len(ticks) >= 2
+    assert len(ticks) == len(set(ticks))
+    assert len(ticks) >= sum(ended.stderr.count("report.made") for ended in both) >= 2
+
+
+async def test_listeners_hear_of_each_change_in_every_process(server, aredis):
+    """An order that comes after a change is charged at the new price, whoever has it."""
+    options = ("run", "examples/listeners.py", "--max-runtime", "5s")
+    processes = [asyncio.create_task(asyncio.to_thread(streamworker, *options, url=server.url)) for _ in range(2)]
+
+    async def both_read() -> bool:
+        groups = await aredis.xinfo_groups("orders") if await aredis.exists("orders") else []
+        return any(group["consumers"] == 2 for group in groups)
+
+    async def charged() -> bool:
+        await aredis.xadd("price-changes", {"sku": "tea", "cents": 300})
+        await aredis.xadd("orders", {"sku": "tea"})
+        return any(fields[b"cents"] == b"300" for _, fields in await aredis.xrange("invoices"))
+
+    await eventually(both_read, within=20)
+    await eventually(charged)
+    for ended in await asyncio.gather(*processes):
+        assert "price.changed" in ended.stderr
+
+
+async def test_quotes_are_answered(server):
+    """A price for what there is, the reason for what there is not, and the end of patience where nobody answers."""
+    working = asyncio.create_task(
+        asyncio.to_thread(streamworker, "run", "examples/quotes.py", "--max-deliveries", "2", url=server.url)
+    )
+    environment = os.environ | {"STREAMWORKER_REDIS_URL": server.url}
+
+    def ask(sku: str) -> tuple[int, str, str]:
+        command = [sys.executable, str(ROOT / "examples" / "quotes.py"), sku]
+        ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+        return ended.returncode, ended.stdout, ended.stderr
+
+    assert (0, "250\n", "") == await asyncio.to_thread(ask, "tea")
+    assert (1, "", "Reject: there is no gold\n") == await asyncio.to_thread(ask, "gold")
+    assert 0 == (await working).returncode
+    assert "ask again later" in (await asyncio.to_thread(ask, "tea"))[2]

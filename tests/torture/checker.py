@@ -1,6 +1,6 @@
 """Reads a history and says what in it must not be. Pure: the same history gives the same violations.
 
-Each check is one invariant (I1 to I14, some of them with their features); what each means is in its docstring. A check that cannot decide
+Each check is one invariant (I1 to I15, some of them with their features); what each means is in its docstring. A check that cannot decide
 lets it pass only where a disturbance on record may be the cause, and the number of such causes is counted against what they are to explain.
 """
 

@@ -126,6 +126,12 @@ BUGS = (
         ),
     ),
     Bug(
+        "a tick is published, and nobody remembers it",
+        "kill: who ticks",
+        frozenset({"I15"}),
+        (Edit("streams/scripts/tick.lua", "redis.call('SET', KEYS[1], text(tick))\n", ""),),
+    ),
+    Bug(
         "an entry is acknowledged before its handler runs",
         "kill -9 of workers",
         frozenset({"I1"}),

@@ -386,3 +386,31 @@ def test_two_entries_of_one_key_may_not_run_at_once():
 
     assert {"I7"} == seen(in_one_key(run(1, **first), run(8, **second)))
     assert set() == seen(in_one_key(run(1, **first), run(8, **second, pid=B), lives=(life(A), life(B))))
+
+
+# ---- I15 --------------------------------------------------------------------------------------------------------------------
+
+
+def ticking(*ticks: float, **parts) -> History:
+    """Ticks that were published, with two processes that were there from the first second on."""
+    runs = (run(), run(2, pid=B))
+    return a_history(published=(published(), published(2)), runs=runs, collected={"schedules": ticks}, **parts)
+
+
+def test_a_tick_that_was_published_twice_or_not_at_all_is_seen():
+    """Every 0.4 s there is one."""
+    assert set() == seen(ticking(10.0, 10.4, 10.8))
+    assert {"I15"} == seen(ticking(10.0, 10.4, 10.4, 10.8))
+    assert {"I15"} == seen(ticking(10.0, 10.8))
+
+
+def test_a_tick_may_be_left_out_when_no_process_could_publish_it():
+    """Not there, or kept from it; a trouble of one alone is no excuse."""
+    of_all, of_one = Disturbance("cut", 9.0, 9.1), Disturbance("reply of tick lost", 9.0, 9.1, frozenset({A}))
+    none = {"lives": (life(A, ended=10.5, at=10.0), life(B, ended=10.5, at=10.0))}
+
+    assert "I15" not in seen(ticking(10.0, 10.8, disturbances=(of_all,)))
+    assert "I15" in seen(ticking(10.0, 10.8, disturbances=(of_one,)))
+    assert "I15" not in seen(ticking(10.0, 10.8, **none))
+    assert "I15" not in seen(ticking(1.0, 1.8))
+    assert "I15" not in seen(ticking(10.0, 10.8), replace(RULES, slack=0.3))

@@ -1,6 +1,7 @@
 -- Acknowledge an entry and do what its handler gathered, together or not at all. Whoever finishes first commits.
 -- KEYS: the fence's two, then the key of each command.
--- ARGV: the fence's, then for each command: its name, how many values follow the key, values …
+-- ARGV: the fence's, then for each command: its name, how many values follow the key, values … REPLY is an XADD with these fields to a
+-- stream that is there; where none is, nobody waits for it any more.
 -- Answers 1, or 0 when the entry was settled by somebody else (then nothing was written).
 if not unsettled() then return 0 end
 
@@ -64,17 +65,26 @@ local function objection(command)
     end
     state.numbers[field] = sum
   end
+  at = at + 2 + tonumber(ARGV[at + 1])
 end
 
 local commands, at = {}, 6
 for position = 3, #KEYS do
   local size = tonumber(ARGV[at + 1])
   local command = { ARGV[at], KEYS[position], unpack(ARGV, at + 2, at + 1 + size) }
-  local refusal = missing_right(ARGV[at])
-  if refusal then return refusal end
-  local against = objection(command)
-  if against then return redis.error_reply(against) end
-  commands[position - 2] = command
+  if command[1] == 'REPLY' then
+    command = nil
+    if redis.call('TYPE', KEYS[position])['ok'] == 'stream' then
+      command = { 'XADD', KEYS[position], 'NOMKSTREAM', 'MAXLEN', '~', 1000, '*', unpack(ARGV, at + 2, at + 1 + size) }
+    end
+  end
+  if command then
+    local refusal = missing_right(command[1])
+    if refusal then return refusal end
+    local against = objection(command)
+    if against then return redis.error_reply(against) end
+    commands[#commands + 1] = command
+  end
   at = at + 2 + size
 end
 
