@@ -20,12 +20,11 @@ from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import (
     Handler,
     HandlerFunction,
+    HandlerOptions,
     Middleware,
     OnGroupLost,
     Start,
-    choose_executor,
     is_async,
-    may_answer,
     name_of,
     read_signature,
 )
@@ -35,7 +34,7 @@ from streamworker.outgoing import check_stream, encode_many, encode_outgoing, en
 from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
 from streamworker.publisher import Publisher
-from streamworker.registration import check_beside, check_handler, checked, group_of, keys_given, need_stream
+from streamworker.registration import check_beside, check_handler, checked, make_handler, need_stream
 from streamworker.requester import Requester
 from streamworker.schedules import Schedules
 from streamworker.settings import ONLY_OUTSIDE, Settings
@@ -84,7 +83,8 @@ class StreamWorker(Listeners, Schedules):
             raise SetupError(f"on_group_lost is one of {', '.join(map(repr, get_args(OnGroupLost)))}, not {on_group_lost!r}")
         if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
             raise SetupError("lifespan is an async context manager: decorate it with @asynccontextmanager from contextlib")
-        super().__init__(codec_named(codec))
+        self.codec: Codec = codec_named(codec)
+        super().__init__(self.codec)
         self.name = name
         self.group = group
         self.retry: RetryPolicy = checked("retry", retry, RetryPolicy)
@@ -130,30 +130,21 @@ class StreamWorker(Listeners, Schedules):
         """
 
         def register(function: Function) -> Function:
-            chosen = self._codec if codec is None else codec_named(codec)
-            signature = read_signature(function)
-            handler = Handler(
-                name=name_of(function) if name is None else name,
-                function=function,
-                body_type=signature.body_type,
-                wants_context=signature.wants_context,
-                decode=chosen.decoder(signature.body_type),
-                streams=streams,
-                group=group_of(function, group, self.group),
-                type=type,
-                concurrency=concurrency,
-                timeout=timeout,
-                retry=self.retry if retry is None else checked("retry", retry, RetryPolicy),
-                dead_letter=self.dead_letter if dead_letter is None else checked("dead_letter", dead_letter, DeadLetterPolicy),
-                executor=choose_executor(function),
-                start=start,
-                codec=chosen,
-                idempotency=idempotency,
-                writes_to=keys_given(writes_to),
-                ordering_key=ordering_key,
-                answers=may_answer(function),
-            )
-            self._add(handler)
+            options: HandlerOptions = {
+                "group": group,
+                "type": type,
+                "concurrency": concurrency,
+                "timeout": timeout,
+                "retry": retry,
+                "dead_letter": dead_letter,
+                "ordering_key": ordering_key,
+                "codec": codec,
+                "start": start,
+                "name": name,
+                "idempotency": idempotency,
+                "writes_to": writes_to,
+            }
+            self._add(make_handler(function, read_signature(function), streams, options, self))
             return function
 
         need_stream("handler", streams)
@@ -183,9 +174,9 @@ class StreamWorker(Listeners, Schedules):
         whether it may have been written). Without a `dedupe_id` it is never sent a second time, because that could write it twice.
         """
         if not options:
-            return await self._publisher.publish(PLAIN.of(encode_outgoing(self._codec, stream, body)))
+            return await self._publisher.publish(PLAIN.of(encode_outgoing(self.codec, stream, body)))
         entry, ways = split(options)
-        return await self._publisher.publish(Posts(**ways).of(encode_outgoing(self._codec, stream, body, **entry)))
+        return await self._publisher.publish(Posts(**ways).of(encode_outgoing(self.codec, stream, body, **entry)))
 
     async def publish_many(
         self, stream: str, bodies: Iterable[Any], *, dedupe_ids: Sequence[str] | None = None, **options: Unpack[SendOptions]
@@ -195,7 +186,7 @@ class StreamWorker(Listeners, Schedules):
         `dedupe_ids` has one for each body. Raises as `publish` does; where some were not added, `PublishFailed` that names them.
         """
         postings: list[Posting] = []
-        for posting in encode_many(self._codec, stream, bodies, dedupe_ids, options):
+        for posting in encode_many(self.codec, stream, bodies, dedupe_ids, options):
             postings.append(posting)
             if len(postings) % SLICE == 0:
                 await asyncio.sleep(0)
@@ -224,13 +215,13 @@ class StreamWorker(Listeners, Schedules):
             raise SetupError(f"request(timeout=…) is a positive timedelta, not {timeout!r}")
         check_stream(stream)
         correlation_id = token_hex(16)
-        entry = encode_request(self._codec, stream, body, self._requester.reply_to(stream), correlation_id, options)
-        decode = self._requester.decoder(self._codec, reply)
+        entry = encode_request(self.codec, stream, body, self._requester.reply_to(stream), correlation_id, options)
+        decode = self._requester.decoder(self.codec, reply)
         return read_reply(await self._requester.ask(entry, correlation_id, timeout), decode)
 
     def sync_publisher(self) -> SyncPublisher:
         """A publisher for programs without an event loop. It may be shared by threads, and used on after a fork."""
-        return SyncPublisher(self._codec, lambda: Endpoint(self.settings().read_redis_url))
+        return SyncPublisher(self.codec, lambda: Endpoint(self.settings().read_redis_url))
 
     def encode(
         self,
@@ -239,7 +230,7 @@ class StreamWorker(Listeners, Schedules):
         **options: Unpack[PublishOptions],
     ) -> Outgoing:
         """The entry that `publish` would add. Raises `EncodeError`."""
-        return encode_outgoing(self._codec, stream, body, **options)
+        return encode_outgoing(self.codec, stream, body, **options)
 
     def encode_for_commit(self, stream: str, body: Any, **options: Unpack[PublishOptions]) -> Outgoing:
         """As `encode`, for an entry that is written together with an acknowledgement, which bounds its number of fields."""

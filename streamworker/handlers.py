@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import time
-from typing import Any, Literal, TypeAlias, Unpack, get_type_hints
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_type_hints
 
 import structlog
 
@@ -61,6 +61,23 @@ class Handler:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key_of", key_reader(self.ordering_key, self.name, self.body_type, self.decode))
+
+
+class HandlerOptions(TypedDict, total=False):
+    """What can be said of any handler; `StreamWorker.handler` explains each."""
+
+    group: str | None
+    type: str | None
+    concurrency: int | None
+    timeout: timedelta | None
+    retry: RetryPolicy | None
+    dead_letter: DeadLetterPolicy | None
+    ordering_key: OrderingKey | None
+    codec: Literal["fields", "json"] | Codec | None
+    start: Start
+    name: str | None
+    idempotency: Idempotency | None
+    writes_to: Iterable[str] | None
 
 
 @dataclass(frozen=True, slots=True)

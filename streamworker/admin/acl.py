@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -120,17 +120,9 @@ def least_user(
         raise SetupError(f"--user {user!r}: a user's name has no spaces")
     rights = _key_rights(role, streams, groups, publishes_to)
     keys = [_pattern(key, right, server) for key, right in rights.items()]
-    if role is Role.WORKER:
-        pairs = list(product(streams, groups))
-        # The names that processes are given are known to them only, and so are the keys of what was done.
-        starts = [name_claim(*pair, "") for pair in pairs] + [done_marker(*pair, "", "").removesuffix(":") for pair in pairs]
-        # What a transaction writes to is given to a script, and EVAL needs both rights to each key.
-        keys += [_pattern_of_any(f"{start}*", server) for start in starts] + [_pattern_of_any(key, server) for key in writes_to]
-        keys += [f"{_pattern(tick_key(stream, ''), 'RW', server)}*" for stream in dict.fromkeys((*streams, *publishes_to))]
-    if role in (Role.WORKER, Role.PUBLISHER):  # each process that asks has its own
-        keys += [f"{_pattern(reply_key(stream, ''), 'RW', server)}*" for stream in dict.fromkeys((*streams, *publishes_to))]
-    if role is Role.PUBLISHER:  # nobody knows the dedupe ids beforehand
-        keys += [f"{_pattern(once_key(stream, ''), 'RW', server)}*" for stream in streams]
+    keys += _families(role, streams, groups, publishes_to, server)
+    # What a transaction writes to is given to a script, and EVAL needs both rights to each key.
+    keys += [_pattern_of_any(key, server) for key in writes_to]
     commands = [f"+{command}" for command in sorted({*COMMANDS[role], *(WRITES if writes_to else ())})]
     return User(user, role, ("reset", "on", PLACEHOLDER, "resetchannels", *keys, "-@all", *commands))
 
@@ -212,3 +204,20 @@ def _escaped(character: str) -> str:
     if character.isprintable():
         return character
     return "".join(f"\\x{byte:02x}" for byte in character.encode())
+
+
+def _families(
+    role: Role, streams: Sequence[str], groups: Sequence[str], publishes_to: Sequence[str], server: Server
+) -> Iterator[str]:
+    """Keys whose names nobody knows beforehand: those of given names, ticks, replies, dedupe ids, and of what was done."""
+    targets = dict.fromkeys((*streams, *publishes_to))
+    starts: list[str] = []
+    if role is Role.WORKER:
+        pairs = list(product(streams, groups))
+        starts += [name_claim(*pair, "") for pair in pairs] + [done_marker(*pair, "", "").removesuffix(":") for pair in pairs]
+        starts += [tick_key(stream, "") for stream in targets]
+    if role in (Role.WORKER, Role.PUBLISHER):
+        starts += [reply_key(stream, "") for stream in targets]
+    if role is Role.PUBLISHER:
+        starts += [once_key(stream, "") for stream in streams]
+    return (_pattern_of_any(f"{start}*", server) for start in starts)
