@@ -10,14 +10,18 @@ from streamworker.worker.lanes import Lanes
 from streamworker.worker.pace import Pace
 from streamworker.worker.trips import Trip
 
+SURPLUS_SECONDS = 1.0
+"""For how long more may wait here than is worked off in a moment, before it is given back: to wait a little is cheaper than that."""
 
-@dataclass(frozen=True, eq=False, slots=True)
+
+@dataclass(eq=False, slots=True)
 class Pool:
     """The bindings whose handlers overlap, and the lanes of those handlers by name."""
 
     bindings: Sequence[Binding]
     lanes: Lanes[Trip]
     pace: Pace = field(default_factory=Pace)
+    _surplus_since: float | None = None
 
     @property
     def room(self) -> int:
@@ -34,9 +38,19 @@ class Pool:
         """How many keys `ready_keys` has."""
         return 2 * sum(binding.ready for binding in self.bindings)
 
+    def surplus(self, now: float) -> list[tuple[str, Trip]]:
+        """Take out what waits beyond what may, once that has lasted."""
+        if not self.lanes.has_surplus:
+            self._surplus_since = None
+        elif self._surplus_since is None:
+            self._surplus_since = now
+        elif now - self._surplus_since >= SURPLUS_SECONDS:
+            return self.lanes.surplus()
+        return []
+
     def look(self, now: float) -> None:
         """Take note of how fast deliveries end, which says how far ahead to read."""
-        self.lanes.ahead = self.pace.ahead(self.lanes.ended, now)
+        self.lanes.ahead = self.pace.ahead(self.lanes.ended, max(0, self.lanes.places), now)
 
     def ready_keys(self, turn: int = 0) -> tuple[str, ...]:
         """The streams to read: all retry streams, because what is in them has waited longest, then the streams themselves.

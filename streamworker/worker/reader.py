@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
+from streamworker.delivery import Interruption
 from streamworker.errors import ConnectionLost, GroupLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import inspecting, reading
@@ -169,6 +170,7 @@ class Reader:
         now = monotonic()
         for pool in self._pools:
             pool.look(now)
+            self._intake.send_back(pool, pool.surplus(now), Interruption.NO_ROOM)
         pools = self._pools_with_room()
         self.wants_room = len(pools) < len(self._pools)
         if not pools:
