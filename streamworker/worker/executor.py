@@ -107,8 +107,10 @@ class Executor:
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             return Failed(error)
+        if not hasattr(work, "send"):
+            work = awaited(work)
         try:
-            waits_for = variables.run(first_step, work if hasattr(work, "send") else awaited(work), delivery)
+            waits_for = variables.run(first_step, work, delivery)
         except StopIteration as end:
             simple = context is None and not handler.answers and end.value is None
             return SUCCEEDED if simple else succeeded(delivery, handler, context, end.value)
