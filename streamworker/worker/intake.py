@@ -278,6 +278,6 @@ class Intake:
             return None
         if self._isolation.wanted:
             return Interrupted(Interruption.MAKES_ROOM)
-        if self._pool_of[delivery.stream].room == 0:
+        if self._pool_of[delivery.stream].room == 0 and not self._pool_of[delivery.stream].lanes.free(handler.name):
             return Interrupted(Interruption.NO_ROOM)
         return None

@@ -103,6 +103,10 @@ class Lanes(Generic[Item]):
         self.held += 1
         self._running[lane] += 1
 
+    def free(self, lane: str) -> int:
+        """How many more items of this lane could run at once."""
+        return max(0, self._limits[lane] - self._running[lane] - len(self._lines[lane]))
+
     @property
     def has_surplus(self) -> bool:
         """Whether more waits here than may."""
