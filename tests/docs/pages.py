@@ -59,7 +59,7 @@ _VOLATILE = [
     (re.compile(r"─+|-{3,}"), "<rule>"),
     (re.compile(r"[ \t]+"), " "),
     # Where a table cuts a text off depends on how wide its other columns came out.
-    (re.compile(r"^(.{60})[^\n]*…$", re.MULTILINE), r"\1…"),
+    (re.compile(r"^(.{60})[^\n]*… ?$", re.MULTILINE), r"\1…"),
 ]
 
 
