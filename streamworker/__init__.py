@@ -13,12 +13,14 @@ from streamworker.version import VERSION
 
 if TYPE_CHECKING:
     from streamworker.app import StreamWorker
+    from streamworker.batching import BatchContext
     from streamworker.codecs import Codec, FieldsCodec, JsonCodec
     from streamworker.delivery import Delivery
     from streamworker.errors import (
         ConnectionLost,
         DecodeError,
         EncodeError,
+        EntryFailed,
         HandlerTimeout,
         Reject,
         Retry,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 __all__ = [
     "Backoff",
+    "BatchContext",
     "CallNext",
     "Codec",
     "ConnectionLost",
@@ -42,6 +45,7 @@ __all__ = [
     "DecodeError",
     "Delivery",
     "EncodeError",
+    "EntryFailed",
     "FieldsCodec",
     "HandlerTimeout",
     "JsonCodec",
@@ -60,12 +64,14 @@ __all__ = [
 
 _HOMES = {
     "app": ("StreamWorker",),
+    "batching": ("BatchContext",),
     "codecs": ("Codec", "FieldsCodec", "JsonCodec"),
     "delivery": ("Delivery",),
     "errors": (
         "ConnectionLost",
         "DecodeError",
         "EncodeError",
+        "EntryFailed",
         "HandlerTimeout",
         "Reject",
         "Retry",

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
 
+from streamworker.batching import check_limits, check_options, read_batch_signature
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
 from streamworker.delivery import Outgoing, PublishOptions
@@ -16,17 +17,18 @@ from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import (
     Handler,
     HandlerFunction,
+    HandlerOptions,
     Middleware,
     OnGroupLost,
+    Signature,
     Start,
-    choose_executor,
     is_async,
     name_of,
     read_signature,
 )
-from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.policies import BatchLimits, DeadLetterPolicy, RetryPolicy
 from streamworker.publisher import Publisher
-from streamworker.registration import check_beside, check_handler, checked, group_of
+from streamworker.registration import check_beside, check_handler, checked, make_handler, need_stream
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.streams.connections import Endpoint
 
@@ -78,9 +80,9 @@ class StreamWorker:
         self.lifespan = lifespan
         self.handlers: list[Handler] = []
         self.middlewares: list[Middleware] = []
-        self._codec = codec_named(codec)
+        self.codec: Codec = codec_named(codec)
         self._arguments = _given(redis_url, settings)
-        self._publisher = Publisher(self._codec, lambda: Endpoint(self.settings().read_redis_url))
+        self._publisher = Publisher(self.codec, lambda: Endpoint(self.settings().read_redis_url))
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f"{self.name!r}, "
@@ -110,33 +112,60 @@ class StreamWorker:
         """
 
         def register(function: Function) -> Function:
-            chosen = self._codec if codec is None else codec_named(codec)
-            signature = read_signature(function)
-            handler = Handler(
-                name=name_of(function) if name is None else name,
-                function=function,
-                body_type=signature.body_type,
-                wants_context=signature.wants_context,
-                decode=chosen.decoder(signature.body_type),
-                streams=streams,
-                group=group_of(function, group, self.group),
-                type=type,
-                concurrency=concurrency,
-                timeout=timeout,
-                retry=self.retry if retry is None else checked("retry", retry, RetryPolicy),
-                dead_letter=self.dead_letter if dead_letter is None else checked("dead_letter", dead_letter, DeadLetterPolicy),
-                executor=choose_executor(function),
-                start=start,
-                codec=chosen,
-            )
-            check_handler(handler)
-            check_beside(handler, self.handlers)
-            self.handlers.append(handler)
+            options: HandlerOptions = {
+                "group": group,
+                "type": type,
+                "concurrency": concurrency,
+                "timeout": timeout,
+                "retry": retry,
+                "dead_letter": dead_letter,
+                "codec": codec,
+                "start": start,
+                "name": name,
+            }
+            self._register(function, read_signature(function), streams, options)
             return function
 
-        if streams and callable(streams[0]):
-            raise SetupError('write @app.handler("stream"), with the stream\'s name: a handler needs to know where to read')
+        need_stream("handler", streams)
         return register
+
+    def batch_handler(
+        self,
+        *streams: str,
+        max_size: int = 100,
+        max_wait: timedelta = timedelta(seconds=1),
+        max_bytes: int | None = None,
+        **options: Unpack[HandlerOptions],
+    ) -> Callable[[Function], Function]:
+        """Register a function that takes a list of entries; the function itself is returned unchanged.
+
+        Its first parameter is a `list[…]` of the body's type; a second one, if any, is the `BatchContext`. A batch is closed at
+        `max_size` entries, before it would hold more than `max_bytes`, or `max_wait` after its first entry. `concurrency` counts
+        batches, and `timeout` is for a whole one; the other options are those of `handler`. Raises `SetupError` with the repair.
+        """
+        limits = BatchLimits(max_size, max_wait, max_bytes)
+
+        def register(function: Function) -> Function:
+            check_options(name_of(function), options, frozenset(HandlerOptions.__annotations__))
+            check_limits(name_of(function), limits)
+            self._register(function, read_batch_signature(function), streams, options, limits)
+            return function
+
+        need_stream("batch_handler", streams)
+        return register
+
+    def _register(
+        self,
+        function: HandlerFunction,
+        signature: Signature,
+        streams: tuple[str, ...],
+        options: HandlerOptions,
+        batch: BatchLimits | None = None,
+    ) -> None:
+        handler = make_handler(function, signature, streams, options, self, batch)
+        check_handler(handler)
+        check_beside(handler, self.handlers)
+        self.handlers.append(handler)
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
         """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""
@@ -193,7 +222,7 @@ class StreamWorker:
 
     def publish_to(self, endpoint: Endpoint) -> None:
         """Publish to this server from now on: a worker calls it with its own, which an option may have named."""
-        self._publisher = Publisher(self._codec, lambda: endpoint)
+        self._publisher = Publisher(self.codec, lambda: endpoint)
 
     async def close(self) -> None:
         """End the publishing connection; a later publish opens a new one."""

@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import time
-from typing import Any, Literal, TypeAlias, Unpack, get_type_hints
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_type_hints
 
 import structlog
 
 from streamworker.codecs import Codec, Decoder
 from streamworker.delivery import Delivery, Outgoing, PublishOptions
 from streamworker.errors import SetupError
-from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.policies import BatchLimits, DeadLetterPolicy, RetryPolicy
 
 HandlerFunction: TypeAlias = Callable[..., Any]
 Start: TypeAlias = Literal["earliest", "latest"]
@@ -30,6 +30,7 @@ class Handler:
     """A registered handler: its function, where its entries come from, and its policies.
 
     `concurrency` is `None` where the worker's setting decides. `type` is the `_type` header it takes; `None` takes the rest.
+    `batch` is when its batches are closed; `None`: it takes entries singly.
     """
 
     name: str
@@ -47,6 +48,21 @@ class Handler:
     executor: Executor
     start: Start
     codec: Codec
+    batch: BatchLimits | None = None
+
+
+class HandlerOptions(TypedDict, total=False):
+    """What can be said of any handler; `StreamWorker.handler` explains each."""
+
+    group: str | None
+    type: str | None
+    concurrency: int | None
+    timeout: timedelta | None
+    retry: RetryPolicy | None
+    dead_letter: DeadLetterPolicy | None
+    codec: Literal["fields", "json"] | Codec | None
+    start: Start
+    name: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +73,7 @@ class Signature:
     wants_context: bool
 
 
-class _Nothing:
+class Nothing:
     """An awaitable that is done already, so that `publish` works with and without `await`."""
 
     __slots__ = ()
@@ -67,7 +83,7 @@ class _Nothing:
         yield
 
 
-_NOTHING = _Nothing()
+NOTHING = Nothing()
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +144,7 @@ class Context:
         if self._publishes is None:
             self._publishes = []
         self._publishes.append(outgoing)
-        return _NOTHING
+        return NOTHING
 
     @property
     def publishes(self) -> tuple[Outgoing, ...]:
@@ -140,20 +156,21 @@ class Context:
         self._publishes = None
 
 
-CallNext: TypeAlias = Callable[[Context], Coroutine[Any, Any, None]]
+CallNext: TypeAlias = Callable[[Any], Coroutine[Any, Any, None]]
+"""Goes on with the context that the middleware was given: a `Context`, or the `BatchContext` of a batch."""
 Middleware: TypeAlias = Callable[[Context, CallNext], Awaitable[Any]]
 
 
-def read_signature(function: HandlerFunction) -> Signature:
+def read_signature(function: HandlerFunction, context: type = Context) -> Signature:
     """What `function`'s parameters ask for. Raises `SetupError` with the repair when a worker could not call it."""
     name = name_of(function)
     _need_function(function, name)
     hints = _hints(function, name)
     parameters = _parameters(function, name)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if not positional or hints.get(positional[0].name) is Context:
+    if not positional or hints.get(positional[0].name) is context:
         raise SetupError(
-            f"handler {name!r} takes no body: its first parameter is the body, such as `order: OrderPlaced`, then the Context"
+            f"handler {name!r} takes no body: its first parameter is the body, such as `order: OrderPlaced`, then the {context.__name__}"
         )
     given = [parameter.name for parameter in positional[:2]]
     beyond = [
@@ -161,13 +178,13 @@ def read_signature(function: HandlerFunction) -> Signature:
     ]
     if beyond:
         raise SetupError(
-            f"handler {name!r} needs {beyond[0].name!r}, but it is called with the body and a Context only, by position"
+            f"handler {name!r} needs {beyond[0].name!r}, but it is called with the body and a {context.__name__} only, by position"
         )
     body = hints.get(positional[0].name, dict[str, str])
     second = positional[1] if len(positional) > 1 else None
-    wants_context = second is not None and (hints.get(second.name) is Context or second.default is second.empty)
-    if wants_context and second is not None and hints.get(second.name, Context) is not Context:
-        raise SetupError(f"handler {name!r}: its second parameter {second.name!r} is a Context, or has a default")
+    wants_context = second is not None and (hints.get(second.name) is context or second.default is second.empty)
+    if wants_context and second is not None and hints.get(second.name, context) is not context:
+        raise SetupError(f"handler {name!r}: its second parameter {second.name!r} is a {context.__name__}, or has a default")
     return Signature(body, wants_context)
 
 

@@ -2,17 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from streamworker.codecs import Codec, codec_named
 from streamworker.errors import SetupError
-from streamworker.handlers import Handler, HandlerFunction, name_of
-from streamworker.policies import LONGEST_DELAY
+from streamworker.handlers import Handler, HandlerFunction, HandlerOptions, Signature, choose_executor, name_of
+from streamworker.policies import LONGEST_DELAY, BatchLimits, DeadLetterPolicy, RetryPolicy
 from streamworker.streams.keys import tag
 
 Policy = TypeVar("Policy")
+
+
+class Defaults(Protocol):
+    """What a program says for all its handlers."""
+
+    group: str | None
+    codec: Codec
+    retry: RetryPolicy
+    dead_letter: DeadLetterPolicy
+
+
+def need_stream(decorator: str, streams: Sequence[object]) -> None:
+    """See that the decorator was called with streams, and not put bare above a function."""
+    if streams and callable(streams[0]):
+        raise SetupError(f'write @app.{decorator}("stream"), with the stream\'s name: a handler needs to know where to read')
+
+
+def make_handler(
+    function: HandlerFunction,
+    signature: Signature,
+    streams: tuple[str, ...],
+    options: HandlerOptions,
+    defaults: Defaults,
+    batch: BatchLimits | None = None,
+) -> Handler:
+    """The handler that a program registers, with its program's defaults where it says nothing itself."""
+    codec, name = options.get("codec"), options.get("name")
+    retry, dead_letter = options.get("retry"), options.get("dead_letter")
+    chosen = defaults.codec if codec is None else codec_named(codec)
+    return Handler(
+        name=name_of(function) if name is None else name,
+        function=function,
+        body_type=signature.body_type,
+        wants_context=signature.wants_context,
+        decode=chosen.decoder(signature.body_type),
+        streams=streams,
+        group=group_of(function, options.get("group"), defaults.group),
+        type=options.get("type"),
+        concurrency=options.get("concurrency"),
+        timeout=options.get("timeout"),
+        retry=defaults.retry if retry is None else checked("retry", retry, RetryPolicy),
+        dead_letter=defaults.dead_letter if dead_letter is None else checked("dead_letter", dead_letter, DeadLetterPolicy),
+        executor=choose_executor(function),
+        start=options.get("start", "earliest"),
+        codec=chosen,
+        batch=batch,
+    )
 
 
 def check_handler(handler: Handler) -> None:

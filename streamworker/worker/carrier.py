@@ -15,12 +15,12 @@ from streamworker.observe.deliveries import log_verdict, tells_successes
 from streamworker.policies import decide
 from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor, Run
-from streamworker.worker.intake import Plan
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.places import Places
+from streamworker.worker.plan import Plan
 from streamworker.worker.settlement import Settlement
 from streamworker.worker.suspects import Suspects
-from streamworker.worker.trips import Start, Trip
+from streamworker.worker.trips import BatchedTrip, Start, Trip
 
 
 class Carrier:
@@ -57,7 +57,7 @@ class Carrier:
             outcome = self._executor.begin(delivery, handler)
             if isinstance(outcome, Run):
                 return self._guarded(trip, self._wait_and_settle(trip, outcome))
-            if outcome is not SUCCEEDED or self._settlement.is_behind or self._executor.overstays(delivery):
+            if outcome is not SUCCEEDED or self._settlement.is_behind or self._executor.overstays(delivery.lease):
                 return self._guarded(trip, self._settle_and_leave(trip, outcome))
             # By far the most frequent end: nothing is left to do that could fail or has to be waited for.
             self._settlement.gather(delivery.lease)
@@ -104,6 +104,7 @@ class Carrier:
         """What happens to a delivery that has no place in a lane."""
         delivery, handler = trip.delivery, trip.handler
         if trip.foregone is not None:
+            trip.began -= trip.ran_for if isinstance(trip, BatchedTrip) else 0.0
             return trip.foregone
         if handler is None:
             return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
@@ -14,12 +14,15 @@ from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import groups
 from streamworker.streams.keys import name_claim
 from streamworker.streams.wire import Link
+from streamworker.worker.batch_carrier import BatchCarrier
 from streamworker.worker.carrier import Carrier
 from streamworker.worker.crew import Crew
 from streamworker.worker.executor import Executor
-from streamworker.worker.intake import Intake, Plan
+from streamworker.worker.gathering import Gathering
+from streamworker.worker.intake import Intake
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.names import NameClaim
+from streamworker.worker.plan import Plan
 from streamworker.worker.pools import pools_of
 from streamworker.worker.promoter import Promoter
 from streamworker.worker.reader import Reader
@@ -58,8 +61,13 @@ class Consumer:
         self._settlement = Settlement(link, plan.group, keys, self._leases, log, self._promoter.expect)
         self._carrier = Carrier(plan, executor, self._leases, self._settlement, settled, log)
         self._crew = Crew(self._carrier.carry, self._carrier.was_cancelled, self._spawn)
-        self._intake = intake = Intake(plan, link, self._leases, pools, self._crew.start, log)
-        self._carrier.connect(Suspects(plan.isolation, link, executor, intake.join_lane, log), self._crew.start, self._place_freed)
+        self._batches = batches = BatchCarrier(executor, self._leases, self._settlement, settled, log)
+        self._batch_crew = Crew(batches.carry, batches.was_cancelled, self._spawn)
+        self._gathering = gathering = Gathering(plan, pools, self._batch_crew.start)
+        self._intake = intake = Intake(plan, link, self._leases, pools, self._crew.start, gathering, log)
+        suspects = Suspects(plan.isolation, link, batches.run_alone, intake.join_lane, log)
+        self._carrier.connect(suspects, self._crew.start, self._place_freed)
+        batches.connect(self._crew.start, self._places_freed, gathering.ended, gathering.hold_room)
         guard = SweepGuard(plan.lease, monotonic())
         self._reader = Reader(plan, link, pools, intake, guard, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
@@ -71,6 +79,14 @@ class Consumer:
             self._reader.room_opened(pool_with_room)
         if trip.delivery.lease.lost:
             self._reader.doubt()  # where nobody took it over, it is still pending under our name
+
+    def _places_freed(self, trips: Sequence[Trip], name: str) -> None:
+        """As `_place_freed`, for entries of one batch."""
+        pool_with_room = self._gathering.leave_together(trips, name)
+        if pool_with_room is not None:
+            self._reader.room_opened(pool_with_room)
+        if any(trip.delivery.lease.lost for trip in trips):
+            self._reader.doubt()
 
     # ---- life and end -------------------------------------------------------------------------------------------------------
 
@@ -88,6 +104,7 @@ class Consumer:
                 sources = [self._tasks.create_task(part.run()) for part in (self._reader, self._reclaimer, self._promoter)]
                 await self._drain_wanted.wait()
                 await self._drain(sources)
+                self._batch_crew.close()
                 self._crew.close()
                 for helper in helpers:
                     helper.cancel()
@@ -159,7 +176,7 @@ class Consumer:
         for source in (self._reader, self._reclaimer, self._promoter):
             source.stop()
         self._isolation.close()
-        self._intake.close()
+        self._intake.close(start_batches=self._grace > timedelta(0))
         self._carrier.close()
         self._executor.wait_for_no_thread()
         await self._trips_end(self._grace)
@@ -174,7 +191,10 @@ class Consumer:
         await self._forget_myself()
 
     async def _trips_end(self, within: timedelta) -> None:
-        await happens_within(self._crew.empty, within.total_seconds())
+        """Of batches first, because their entries may go on singly."""
+        until = self._loop.time() + within.total_seconds()
+        for crew in (self._batch_crew, self._crew):
+            await happens_within(crew.empty, max(0.0, until - self._loop.time()))
 
     def _interrupt_all(self) -> None:
         self.interrupted += self._executor.interrupt_all(Interruption.DRAIN)
@@ -209,4 +229,8 @@ class Consumer:
     def _lease_lost(self, lease: Lease) -> None:
         """Called in the keeper's thread."""
         with suppress(RuntimeError):  # the loop is closed: nothing runs any more
-            self._loop.call_soon_threadsafe(self._executor.interrupt, lease, Interruption.LEASE_LOST)
+            self._loop.call_soon_threadsafe(self._let_go, lease)
+
+    def _let_go(self, lease: Lease) -> None:
+        if not self._executor.interrupt(lease, Interruption.LEASE_LOST):
+            self._batches.let_go()

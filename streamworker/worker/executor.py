@@ -8,23 +8,25 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
-from types import coroutine
 from typing import Any, TypeAlias
 
 import structlog
 
-from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Lease, Malformed, Outcome, Succeeded
+from streamworker.batching import BatchContext
+from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Malformed, Outcome, Succeeded
 from streamworker.errors import DecodeError, HandlerTimeout
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
+from streamworker.worker.steps import first_step, rest
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
 
+_AnyContext: TypeAlias = Context | BatchContext
 _Ended: TypeAlias = tuple[Any, BaseException | None]
 """What a function in a thread returned, or what it raised."""
 
@@ -43,11 +45,14 @@ class _Prepared:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A handler that has started and waits for something: `Executor.finish` awaits its end."""
+    """A handler that has started and waits for something: `Executor.finish` awaits its end.
 
-    delivery: Delivery
+    `under` is by what it is known: the lease of its entry, or the batch's context.
+    """
+
+    under: object
     prepared: _Prepared
-    context: Context | None
+    context: _AnyContext | None
     variables: contextvars.Context
     work: Coroutine[Any, Any, Any]
     waits_for: Any
@@ -61,8 +66,8 @@ class Executor:
 
     def __init__(self, middleware: Sequence[Middleware], state: Mapping[str, Any], publish: Publish, threads: int) -> None:
         self._middleware = tuple(middleware)
-        self._state = state
-        self._publish = publish
+        self.state: Mapping[str, Any] = state
+        self.publish: Publish = publish
         self._variables = contextvars.copy_context()
         self._prepared: dict[str, _Prepared] = {}
         self._running: dict[int, Run] = {}
@@ -93,26 +98,43 @@ class Executor:
             if prepared.chain is None and not handler.wants_context:
                 work = handler.function(body)
             else:
-                context = Context(delivery, handler, body, self._state, self._publish)
+                context = Context(delivery, handler, body, self.state, self.publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
-            waits_for = variables.run(_first_step, work, delivery)
+            waits_for = variables.run(first_step, work, delivery)
         except StopIteration:
             return SUCCEEDED if context is None else _succeeded(context)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             return Failed(error)
-        return Run(delivery, prepared, context, variables, work, waits_for)
+        return Run(delivery.lease, prepared, context, variables, work, waits_for)
+
+    def begin_batch(self, context: BatchContext) -> Outcome | Run:
+        """As `begin`, for entries that were decoded already."""
+        handler = context.handler
+        prepared = self._prepared.get(handler.name) or self._prepare(handler)
+        if prepared.chain is None:
+            raise TypeError(f"{handler.name} takes no batches")
+        # Its entries may be of several streams, so its log lines know none.
+        variables = (prepared.contexts.get("") or self._know(prepared, "", group=handler.group)).copy()
+        try:
+            work = prepared.chain(context)
+            return Run(context.under, prepared, context, variables, work, variables.run(work.send, None))
+        except StopIteration:
+            return _succeeded(context)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
+            return Failed(error)
 
     async def finish(self, run: Run) -> Outcome:
         """What happened in the end, awaited in the task in which the run has begun. Raises a cancellation that is not ours."""
         run.task = task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a handler runs in a task")
-        number, timeout = id(run.delivery.lease), run.prepared.timeout
+        number, timeout = id(run.under), run.prepared.timeout
         self._running[number] = run
         if timeout is not None:
             self._timeouts.watch(run, timeout)
         try:
-            await _rest(run)
+            waits_for, run.waits_for = run.waits_for, None
+            await rest(run.variables.run, run.work, waits_for)
         except asyncio.CancelledError as error:
             if run.stopped is None and not run.timed_out:
                 if task.cancelling():
@@ -130,9 +152,9 @@ class Executor:
                 task.uncancel()
         return SUCCEEDED if run.context is None else _succeeded(run.context)
 
-    def interrupt(self, lease: Lease, why: Interruption) -> bool:
-        """Stop the handler that runs under this lease; false when none does. A thread cannot be stopped, only left alone."""
-        run = self._running.get(id(lease))
+    def interrupt(self, under: object, why: Interruption) -> bool:
+        """Stop the handler that runs under this lease, or for this batch; false when none does. A thread can only be left alone."""
+        run = self._running.get(id(under))
         if run is None or run.stopped is not None:
             return False
         run.stopped = why
@@ -142,15 +164,15 @@ class Executor:
 
     def interrupt_all(self, why: Interruption) -> int:
         """Stop every handler that runs; answers how many were stopped by that."""
-        return sum(self.interrupt(run.delivery.lease, why) for run in list(self._running.values()))
+        return sum(self.interrupt(run.under, why) for run in list(self._running.values()))
 
-    def overstays(self, delivery: Delivery) -> bool:
-        """Whether the delivery has its outcome while its thread still runs."""
-        return id(delivery.lease) in self._occupied and not self._waits_for_none
+    def overstays(self, under: object) -> bool:
+        """Whether the delivery of this lease, or this batch, has its outcome while its thread still runs."""
+        return id(under) in self._occupied and not self._waits_for_none
 
-    async def vacated(self, delivery: Delivery, within: timedelta) -> bool:
-        """Wait until the delivery's thread, if it has one, has really ended: until then its place is taken. False when it has not."""
-        occupied = self._occupied.get(id(delivery.lease))
+    async def vacated(self, under: object, within: timedelta) -> bool:
+        """Wait until the thread, if there is one, has really ended: until then its place is taken. False when it has not."""
+        occupied = self._occupied.get(id(under))
         if occupied is None or self._waits_for_none:
             return True
         return await happens_within(occupied, within.total_seconds())
@@ -172,18 +194,21 @@ class Executor:
 
     def _prepare(self, handler: Handler) -> _Prepared:
         chain = None
-        if self._middleware or handler.executor != "async":
+        if self._middleware or handler.executor != "async" or handler.batch is not None:
             innermost: CallNext = self._call_async if handler.executor == "async" else self._call_in_thread
+            innermost = innermost if handler.batch is None else _heeding(innermost)
             # The first registered is the outermost.
             chain = reduce(self._wrap, reversed(self._middleware), innermost)
         prepared = self._prepared[handler.name] = _Prepared(handler, chain)
         return prepared
 
     def _know_stream(self, prepared: _Prepared, delivery: Delivery) -> contextvars.Context:
+        return self._know(prepared, delivery.stream, stream=delivery.stream, group=delivery.group)
+
+    def _know(self, prepared: _Prepared, name: str, **facts: str) -> contextvars.Context:
         """The context variables that all runs of a handler on one stream begin with; the user's own log lines carry the delivery too."""
-        variables = prepared.contexts[delivery.stream] = self._variables.copy()
-        handler = prepared.handler.name
-        variables.run(structlog.contextvars.bind_contextvars, stream=delivery.stream, group=delivery.group, handler=handler)
+        variables = prepared.contexts[name] = self._variables.copy()
+        variables.run(structlog.contextvars.bind_contextvars, **facts, handler=prepared.handler.name)
         return variables
 
     def _time_is_over(self, run: Run) -> None:
@@ -192,32 +217,33 @@ class Executor:
             _cancel(run)
 
     def _wrap(self, inner: CallNext, middleware: Middleware) -> CallNext:
-        async def enter(context: Context) -> None:
+        async def enter(context: Any) -> None:
             context.unentered -= 1
             await inner(context)
 
-        def call_next(context: Context) -> Coroutine[Any, Any, None]:
+        def call_next(context: Any) -> Coroutine[Any, Any, None]:
             context.unentered += 1
             return enter(context)
 
-        async def call(context: Context) -> None:
+        async def call(context: Any) -> None:
             await middleware(context, call_next)
 
         return call
 
-    async def _call_async(self, context: Context) -> None:
-        await context.handler.function(*_arguments(context))
+    async def _call_async(self, context: _AnyContext) -> Any:
+        return await context.handler.function(*_arguments(context))
 
-    async def _call_in_thread(self, context: Context) -> None:
+    async def _call_in_thread(self, context: _AnyContext) -> Any:
         loop = asyncio.get_running_loop()
-        occupied = self._occupied[id(context.delivery.lease)] = asyncio.Event()
+        number = id(context.delivery.lease) if isinstance(context, Context) else id(context.under)
+        occupied = self._occupied[number] = asyncio.Event()
         inside = contextvars.copy_context()
         future: Future[_Ended] = self._threads.submit(inside.run, _run_to_end, context.handler.function, _arguments(context))
 
         def vacate(_: Future[_Ended]) -> None:
             # The loop is closed when the process ended without waiting for this thread; then nobody asks any more.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._vacate, id(context.delivery.lease), occupied)
+                loop.call_soon_threadsafe(self._vacate, number, occupied)
 
         future.add_done_callback(vacate)
         returned, error = await asyncio.wrap_future(future)
@@ -225,7 +251,8 @@ class Executor:
             raise error
         if inspect.isawaitable(returned):
             # A plain function around an async one: what it returned is the work itself, and unawaited it would count as done.
-            await returned
+            return await returned
+        return returned
 
     def _vacate(self, number: int, occupied: asyncio.Event) -> None:
         self._occupied.pop(number, None)
@@ -240,13 +267,24 @@ def _run_to_end(function: HandlerFunction, arguments: tuple[Any, ...]) -> _Ended
         return None, error
 
 
-def _arguments(context: Context) -> tuple[Any, ...]:
+def _heeding(call: Callable[[BatchContext], Coroutine[Any, Any, Any]]) -> CallNext:
+    """The call of a batch handler: what it returns says which entries have failed."""
+
+    async def heed(context: BatchContext) -> None:
+        context.take_returned(await call(context))
+
+    return heed
+
+
+def _arguments(context: _AnyContext) -> tuple[Any, ...]:
     return (context.body, context) if context.handler.wants_context else (context.body,)
 
 
-def _succeeded(context: Context) -> Outcome:
+def _succeeded(context: _AnyContext) -> Outcome:
     if context.unentered:
         return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
+    if isinstance(context, BatchContext):
+        return SUCCEEDED  # what it publishes belongs to its entries
     publishes = context.publishes
     return Succeeded(publishes) if publishes else SUCCEEDED
 
@@ -264,35 +302,3 @@ def _stopped(run: Run, error: asyncio.CancelledError) -> Outcome:
 def _cancel(run: Run) -> None:
     if run.task is not None:
         run.task.cancel()
-
-
-def _variable(name: str) -> contextvars.ContextVar[Any]:
-    """The context variable in which structlog keeps a fact of this name."""
-    return contextvars.copy_context().run(structlog.contextvars.bind_contextvars, **{name: None})[name].var
-
-
-_ENTRY_ID, _ATTEMPT = _variable("entry_id"), _variable("attempt")
-
-
-def _first_step(work: Coroutine[Any, Any, Any], delivery: Delivery) -> Any:
-    """Run `work` until it waits for something, in the delivery's own context; raises `StopIteration` when it has ended."""
-    _ENTRY_ID.set(delivery.id)
-    _ATTEMPT.set(delivery.history.attempt)
-    return work.send(None)
-
-
-@coroutine
-def _rest(run: Run) -> Generator[Any, Any, None]:
-    """Wait for what the run waits for, and go on with it in its context, until it ends."""
-    step, work, waits_for = run.variables.run, run.work, run.waits_for
-    run.waits_for = None
-    try:
-        while True:
-            try:
-                sent = yield waits_for
-            except BaseException as error:  # noqa: BLE001  # whatever it is, it is meant for the handler
-                waits_for = step(work.throw, error)
-            else:
-                waits_for = step(work.send, sent)
-    except StopIteration:
-        return

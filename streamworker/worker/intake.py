@@ -4,62 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
 from streamworker.delivery import Crashed, Delivery, Interrupted, Interruption, Lease, Malformed, Outcome
 from streamworker.entries import Entry, Fields
 from streamworker.handlers import Handler
-from streamworker.policies import DeadLetterPolicy, RetryPolicy, is_crash_loop, is_suspect
+from streamworker.policies import is_crash_loop, is_suspect
 from streamworker.streams import reading, settling
-from streamworker.streams.connections import Endpoint
 from streamworker.streams.reading import Fresh, Page, Taken
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import UNTOUCHED, Binding, lease_of, receive, size_of
-from streamworker.worker.budget import ByteBudget
-from streamworker.worker.isolation import Isolation
+from streamworker.worker.gathering import Gathering
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
-from streamworker.worker.trips import Start, Trip
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a consumer is made from. `retry` and `dead_letter` apply where no handler's own do: to entries of unknown type.
-
-    `isolation` and `budget` are shared by all consumers of the process. `give_up` ends it, with the reason, where going on would do
-    harm. `named` says that a user has given the consumer its name.
-    """
-
-    endpoint: Endpoint
-    group: str
-    consumer: str
-    bindings: Sequence[Binding]
-    limits: Mapping[str, int]
-    lease: timedelta
-    retry: RetryPolicy
-    dead_letter: DeadLetterPolicy
-    isolation: Isolation
-    budget: ByteBudget
-    give_up: Callable[[str], None]
-    named: bool = False
+from streamworker.worker.trips import BatchedTrip, Start, Trip
 
 
 class Intake:
     """The door through which every entry comes in, and the only place that knows which of them are held here already.
 
-    `start` begins a delivery's trip.
+    `start` begins a delivery's trip; `gathering` has those that are handled in batches.
     """
 
-    def __init__(self, plan: Plan, link: Link, leases: LeaseKeeper, pools: Sequence[Pool], start: Start, log: Any) -> None:
+    def __init__(
+        self, plan: Plan, link: Link, leases: LeaseKeeper, pools: Sequence[Pool], start: Start, gathering: Gathering, log: Any
+    ) -> None:
         self._plan = plan
         self._link = link
         self._leases = leases
         self._pools = pools
         self._start = start
+        self._gathering = gathering
         self._log = log
         self._pool_of = {binding.keys.stream: pool for pool in pools for binding in pool.bindings}
         self._binding_of = {key: b for b in plan.bindings for key in (b.keys.stream, b.keys.retry)}
@@ -70,9 +48,11 @@ class Intake:
         self.lock: asyncio.Lock = asyncio.Lock()
         """Held by sweeps and by reconciling: to either, the other's reply on its way would look like a lost one."""
 
-    def close(self) -> None:
-        """From now on, whatever still comes in is released; and so is what waits."""
+    def close(self, *, start_batches: bool) -> None:
+        """From now on, whatever still comes in is released; and so is what waits, but for batches that have a place."""
         self._closed = True
+        if start_batches:
+            self._gathering.close_all()
         self.give_back(Interruption.DRAIN)
 
     def give_back(self, why: Interruption) -> None:
@@ -81,6 +61,9 @@ class Intake:
             for _, trip in pool.lanes.clear():
                 trip.lane, trip.foregone = None, Interrupted(why)
                 self._start_beside(pool, trip)
+        for batched in self._gathering.clear():
+            batched.foregone = Interrupted(why)
+            self._start(batched)
 
     @property
     def can_keep(self) -> bool:
@@ -150,10 +133,13 @@ class Intake:
         for pool in self._pools:
             for _, trip in pool.lanes.ready():
                 self._start(trip)
+        self._gathering.start_what_may()
 
     def join_lane(self, trip: Trip) -> None:
         """A delivery that has run alone goes on in company, in its handler's lane; nothing else of that runs."""
-        if trip.handler is not None and trip.lane is None:
+        if trip.handler is not None and trip.handler.batch is not None:
+            self._gathering.join(trip, trip.handler.name)
+        elif trip.handler is not None and trip.lane is None:
             trip.lane = trip.handler.name
             self._pool_of[trip.delivery.stream].lanes.join(trip.lane)
 
@@ -164,6 +150,7 @@ class Intake:
         lanes = pool.lanes
         if trip.lane is None:
             lanes.leave_beside()
+            self._gathering.leave(trip)
         elif self._isolation.wanted:
             lanes.release(trip.lane)
         else:
@@ -237,6 +224,9 @@ class Intake:
         foregone = self._foregone(delivery, handler, damage)
         if handler is None or foregone is not None or is_suspect(delivery):
             self._start_beside(pool, Trip(delivery, handler, foregone))
+            return
+        if handler.batch is not None:
+            self._gathering.add(BatchedTrip(delivery, handler), handler.name)
             return
         trip = Trip(delivery, handler, None, handler.name)
         if pool.lanes.begin(handler.name):

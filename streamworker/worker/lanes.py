@@ -10,11 +10,14 @@ Item = TypeVar("Item")
 
 
 class Lanes(Generic[Item]):
-    """Lanes by name, each with a limit of running items. What was offered is started in order within its lane, and never lost."""
+    """Lanes by name, each with a limit of running items. What was offered is started in order within its lane, and never lost.
 
-    def __init__(self, limits: Mapping[str, int]) -> None:
+    `beside` is room for items that need no lane here, because they are handled in batches.
+    """
+
+    def __init__(self, limits: Mapping[str, int], beside: int = 0) -> None:
         self._limits = dict(limits)
-        self._places = sum(limits.values())
+        self._places = sum(limits.values()) + beside
         self._lines: dict[str, deque[Item]] = {name: deque() for name in limits}
         self._running = dict.fromkeys(limits, 0)
         self._beside = 0
@@ -73,17 +76,17 @@ class Lanes(Generic[Item]):
         self.held -= 1
         self.ended += 1
 
-    def enter_beside(self) -> None:
-        """Count an item that needs no lane, because no handler will see it, but takes room all the same."""
-        self.held += 1
-        self._beside += 1
+    def enter_beside(self, items: int = 1) -> None:
+        """Count an item that needs no lane, because no handler will see it by itself, but takes room all the same."""
+        self.held += items
+        self._beside += items
 
-    def leave_beside(self) -> None:
+    def leave_beside(self, items: int = 1) -> None:
         """Such an item has ended."""
-        if self._beside == 0:
-            raise ValueError("nothing is beside the lanes")
-        self.held -= 1
-        self._beside -= 1
+        if self._beside < items:
+            raise ValueError("there are not so many beside the lanes")
+        self.held -= items
+        self._beside -= items
 
     def join(self, lane: str) -> None:
         """An item that was beside the lanes runs in this one from now on."""

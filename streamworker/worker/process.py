@@ -27,11 +27,11 @@ from streamworker.worker.choosing import bindings_of, choose_handlers
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
-from streamworker.worker.intake import Plan
 from streamworker.worker.isolation import Isolation
 from streamworker.worker.limits import check_memory, watch_memory, watch_time
 from streamworker.worker.memory import resident_bytes
 from streamworker.worker.names import NameClaim, claim_all, unique_name
+from streamworker.worker.plan import Plan
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
 

@@ -21,8 +21,9 @@ from streamworker.streams.reading import Fresh, Room
 from streamworker.streams.wire import Link
 from streamworker.worker.appetite import Appetite
 from streamworker.worker.backoff import Pauses
-from streamworker.worker.intake import Intake, Plan
+from streamworker.worker.intake import Intake
 from streamworker.worker.parking import Parked
+from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.upkeep import Upkeep
@@ -78,9 +79,7 @@ class Reader:
         self._read_each = True
         self._refused: ServerError | None = None
         self._pool_of = {key: pool for pool in pools for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
-        self._stopping = False
-        self._paused = False
-        self._reads = False
+        self._stopping = self._paused = self._reads = False
         self._awake = asyncio.Event()
         self.established: asyncio.Event = asyncio.Event()
         """Set once every group is there, or is known to be in trouble: the worker reads from now on."""

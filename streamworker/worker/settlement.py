@@ -118,11 +118,11 @@ class Settlement:
         """Try nothing again from now on: what the server refuses stays pending, and its lease runs out."""
         self._patience.set()
 
-    def gather(self, lease: Lease) -> None:
-        """Acknowledge this entry soon. Its lease is all that is kept: its fields may be large, and their bytes are given back by now."""
-        self._acks.append(lease)
-        if len(self._acks) == 1:
+    def gather(self, *leases: Lease) -> None:
+        """Acknowledge entries soon. Their leases are all that is kept: their fields may be large, and their bytes are given back by now."""
+        if not self._acks:
             self._acks_wanted.set()
+        self._acks += leases
 
     @property
     def is_behind(self) -> bool:

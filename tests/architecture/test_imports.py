@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"addresses"},
     {"policies", "codecs", "settings", "streams", "embedded"},
     {"handlers", "publisher", "admin"},
-    {"registration"},
+    {"registration", "batching"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor"},
