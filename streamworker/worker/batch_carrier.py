@@ -21,6 +21,9 @@ from streamworker.worker.places import wait_for_thread
 from streamworker.worker.settlement import Settlement
 from streamworker.worker.trips import BatchedTrip, Start
 
+LOST = Interrupted(Interruption.LEASE_LOST)
+"""Of an entry that somebody else owns by now. Its handler may have left it out for that reason, so it is not even acknowledged."""
+
 Left: TypeAlias = Callable[[Sequence[BatchedTrip], str], None]
 HoldRoom: TypeAlias = Callable[[str, int], None]
 
@@ -51,8 +54,7 @@ class BatchCarrier:
         batch.began = perf_counter()
         try:
             if self._leases.any_unfit([trip.delivery.lease for trip in batch.trips]):
-                lost = Interrupted(Interruption.LEASE_LOST)
-                self._set_aside(batch, {trip: lost for trip in batch.trips if trip.delivery.lease.lost})
+                self._set_aside(batch, {trip: LOST for trip in batch.trips if trip.delivery.lease.lost})
             context = self._decode(batch)
             batch.taken = len(batch.trips)
             if context is None:
@@ -74,7 +76,7 @@ class BatchCarrier:
         if handler.batch is None:
             return await self._executor.run(delivery, handler)
         if delivery.lease.lost:
-            return Interrupted(Interruption.LEASE_LOST)
+            return LOST
         body, outcome = _decoded(delivery, handler)
         if outcome is not None:
             return outcome
@@ -144,10 +146,10 @@ class BatchCarrier:
         """Acknowledge what went well; every other entry goes its own way, with its own attempts."""
         seconds = perf_counter() - batch.began
         good = batch.trips
-        if outcome is not SUCCEEDED or not context.is_all_good:
+        if outcome is not SUCCEEDED or not context.is_all_good or context.lost:
             good = []
             for position, trip in enumerate(batch.trips):
-                of_entry = judge_entry(outcome, *context.said_of(position))
+                of_entry = LOST if trip.delivery.lease.lost else judge_entry(outcome, *context.said_of(position))
                 if of_entry is SUCCEEDED:
                     good.append(trip)
                 else:

@@ -101,6 +101,18 @@ BUGS = (
         (Edit("worker/reader.py", "await reading.unblock(self._commands, self._client_id)", "await self._link.close()"),),
     ),
     Bug(
+        "what a batch handler says of single entries is not heeded",
+        "kill -9 in the midst of batches",
+        frozenset({"I21"}),
+        (
+            Edit(
+                "worker/batch_carrier.py",
+                "if outcome is not SUCCEEDED or not context.is_all_good or",
+                "if outcome is not SUCCEEDED or",
+            ),
+        ),
+    ),
+    Bug(
         "an entry is acknowledged before its handler runs",
         "kill -9 of workers",
         frozenset({"I1"}),
