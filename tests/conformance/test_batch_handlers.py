@@ -314,7 +314,7 @@ async def test_what_cannot_be_read_is_set_aside_before_the_handler_sees_the_list
     letters = {letter.fields[1]: letter.notes["reason"] for letter in await dead_letters(aredis)}
 
     assert [[0, 2, 3]] == batches
-    assert {bad: "malformed" for bad in (b"one", b"four", b"five", b"six", b"seven")} | {b"3": "rejected"} == letters
+    assert dict.fromkeys((b"one", b"four", b"five", b"six", b"seven"), "malformed") | {b"3": "rejected"} == letters
 
 
 async def test_what_is_published_for_an_entry_commits_with_its_acknowledgement(server, aredis):
