@@ -203,10 +203,13 @@ def parameters_of(function: Any) -> Iterator[str]:
     [
         ("## StreamWorker", streamworker.StreamWorker.__init__),
         ("### handler", streamworker.StreamWorker.handler),
+        ("### batch_handler", streamworker.StreamWorker.batch_handler),
         ("### publish, publish_many", streamworker.StreamWorker.publish),
         ("### publish, publish_many", streamworker.StreamWorker.publish_many),
         ("### encode, settings, close", streamworker.StreamWorker.encode),
         ("## Context", streamworker.Context.publish),
+        ("## BatchContext", streamworker.BatchContext.fail),
+        ("## BatchContext", streamworker.BatchContext.publish),
         ("## RetryPolicy", streamworker.RetryPolicy),
         ("## DeadLetterPolicy", streamworker.DeadLetterPolicy),
         ("## Backoff", streamworker.Backoff.exponential),
@@ -228,11 +231,15 @@ def test_every_parameter_is_described(heading, function):
     assert [] == [name for name in parameters if not re.search(rf"\b{name}\b", text)]
 
 
-@pytest.mark.parametrize("kind", [streamworker.Context, streamworker.Delivery], ids=lambda kind: kind.__name__)
+OF_THE_WORKER = {"history", "lease", "unentered", "under", "is_all_good", "said_of", "take_returned"}
+"""What is not for handlers."""
+
+
+@pytest.mark.parametrize("kind", [streamworker.Context, streamworker.BatchContext, streamworker.Delivery], ids=lambda kind: kind.__name__)
 def test_every_attribute_is_described(kind):
     """What a handler can ask for."""
     text = section((REFERENCE / "api.md").read_text(), f"## {kind.__name__}")
-    names = {name for name in [*kind.__dataclass_fields__, *vars(kind)] if not name.startswith("_")} - {"history", "lease"}
+    names = {name for name in [*kind.__dataclass_fields__, *vars(kind)] if not name.startswith("_")} - OF_THE_WORKER
 
     assert [] == sorted(name for name in names if not re.search(rf"\b{name}\b", text))
 
