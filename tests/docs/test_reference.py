@@ -235,7 +235,9 @@ OF_THE_WORKER = {"history", "lease", "unentered", "under", "is_all_good", "said_
 """What is not for handlers."""
 
 
-@pytest.mark.parametrize("kind", [streamworker.Context, streamworker.BatchContext, streamworker.Delivery], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [streamworker.Context, streamworker.BatchContext, streamworker.Delivery], ids=lambda kind: kind.__name__
+)
 def test_every_attribute_is_described(kind):
     """What a handler can ask for."""
     text = section((REFERENCE / "api.md").read_text(), f"## {kind.__name__}")
