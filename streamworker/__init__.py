@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         EncodeError,
         EntryFailed,
         HandlerTimeout,
+        NotConfirmed,
+        PublishFailed,
         Reject,
         Retry,
         ServerError,
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
     )
     from streamworker.handlers import CallNext, Context, Middleware
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
+    from streamworker.posting import Durability
     from streamworker.settings import Settings
+    from streamworker.sync_publisher import SyncPublisher
 
 __version__ = VERSION
 __all__ = [
@@ -44,12 +48,15 @@ __all__ = [
     "DeadLetterPolicy",
     "DecodeError",
     "Delivery",
+    "Durability",
     "EncodeError",
     "EntryFailed",
     "FieldsCodec",
     "HandlerTimeout",
     "JsonCodec",
     "Middleware",
+    "NotConfirmed",
+    "PublishFailed",
     "Reject",
     "Retry",
     "RetryPolicy",
@@ -59,6 +66,7 @@ __all__ = [
     "Snooze",
     "StreamWorker",
     "StreamWorkerError",
+    "SyncPublisher",
     "__version__",
 ]
 
@@ -73,6 +81,8 @@ _HOMES = {
         "EncodeError",
         "EntryFailed",
         "HandlerTimeout",
+        "NotConfirmed",
+        "PublishFailed",
         "Reject",
         "Retry",
         "ServerError",
@@ -82,7 +92,9 @@ _HOMES = {
     ),
     "handlers": ("CallNext", "Context", "Middleware"),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
+    "posting": ("Durability",),
     "settings": ("Settings",),
+    "sync_publisher": ("SyncPublisher",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -13,12 +13,12 @@ from streamworker.errors import DecodeError
 from streamworker.handlers import Handler
 from streamworker.observe.deliveries import log_verdict, tells_successes
 from streamworker.policies import judge_entry
+from streamworker.worker.acks import Acks
 from streamworker.worker.batches import Batch
 from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor, Run
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.places import wait_for_thread
-from streamworker.worker.settlement import Settlement
 from streamworker.worker.trips import BatchedTrip, Start
 
 LOST = Interrupted(Interruption.LEASE_LOST)
@@ -31,12 +31,10 @@ HoldRoom: TypeAlias = Callable[[str, int], None]
 class BatchCarrier:
     """Carries the batches of one consumer. `settled` is called for each entry that a handler has seen."""
 
-    def __init__(
-        self, executor: Executor, leases: LeaseKeeper, settlement: Settlement, settled: Callable[[], None], log: Any
-    ) -> None:
+    def __init__(self, executor: Executor, leases: LeaseKeeper, acks: Acks, settled: Callable[[], None], log: Any) -> None:
         self._executor = executor
         self._leases = leases
-        self._settlement = settlement
+        self._acks = acks
         self._settled = settled
         self._log = log
         self._tells_successes = tells_successes(log)
@@ -64,7 +62,7 @@ class BatchCarrier:
             if isinstance(outcome, Run):
                 return self._guarded(batch, self._wait_and_settle(batch, context, outcome))
             self._settle(batch, context, outcome)
-            if self._settlement.is_behind or self._executor.overstays(batch):
+            if self._acks.is_behind or self._executor.overstays(batch):
                 return self._guarded(batch, self._leave(batch))
             self._end(batch)
         except Exception as error:  # noqa: BLE001  # the last line of defence, as in `_guarded`
@@ -111,7 +109,7 @@ class BatchCarrier:
         await self._leave(batch)
 
     async def _leave(self, batch: Batch) -> None:
-        await self._settlement.catch_up()
+        await self._acks.catch_up()
         if self._executor.overstays(batch):
             await self._wait_for_thread(batch)
         self._end(batch)
@@ -155,7 +153,7 @@ class BatchCarrier:
                 else:
                     self._part_with(trip, of_entry, seconds)
         if good:
-            self._settlement.gather(*[trip.delivery.lease for trip in good])
+            self._acks.gather_all([trip.delivery.lease for trip in good])
             for trip in good if self._tells_successes else ():
                 log_verdict(self._log, trip.delivery, batch.handler, ACK, seconds)
             self._left(good, batch.handler.name)

@@ -61,7 +61,7 @@ class Consumer:
         self._settlement = Settlement(link, plan.group, keys, self._leases, log, self._promoter.expect)
         self._carrier = Carrier(plan, executor, self._leases, self._settlement, settled, log)
         self._crew = Crew(self._carrier.carry, self._carrier.was_cancelled, self._spawn)
-        self._batches = batches = BatchCarrier(executor, self._leases, self._settlement, settled, log)
+        self._batches = batches = BatchCarrier(executor, self._leases, self._settlement.acks, settled, log)
         self._batch_crew = Crew(batches.carry, batches.was_cancelled, self._spawn)
         self._gathering = gathering = Gathering(plan, pools, self._batch_crew.start)
         self._intake = intake = Intake(plan, link, self._leases, pools, self._crew.start, gathering, log)
@@ -69,22 +69,22 @@ class Consumer:
         self._carrier.connect(suspects, self._crew.start, self._place_freed)
         batches.connect(self._crew.start, self._places_freed, gathering.ended, gathering.hold_room)
         guard = SweepGuard(plan.lease, monotonic())
-        self._reader = Reader(plan, link, pools, intake, guard, lambda: self._promoter.expect(0), log)
+        self._reader = Reader(plan, link, pools, intake, guard, self._settlement.acks, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
         plan.isolation.join(self)
 
     def _place_freed(self, trip: Trip) -> None:
-        pool_with_room = self._intake.leave(trip)
-        if pool_with_room is not None:
-            self._reader.room_opened(pool_with_room)
+        pool = self._intake.leave(trip)
+        if self._reader.wants_room:
+            self._reader.room_opened(pool)
         if trip.delivery.lease.lost:
             self._reader.doubt()  # where nobody took it over, it is still pending under our name
 
     def _places_freed(self, trips: Sequence[Trip], name: str) -> None:
         """As `_place_freed`, for entries of one batch."""
-        pool_with_room = self._gathering.leave_together(trips, name)
-        if pool_with_room is not None:
-            self._reader.room_opened(pool_with_room)
+        pool = self._gathering.leave_together(trips, name)
+        if self._reader.wants_room:
+            self._reader.room_opened(pool)
         if any(trip.delivery.lease.lost for trip in trips):
             self._reader.doubt()
 
@@ -100,7 +100,7 @@ class Consumer:
         self._leases.start()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                helpers = [self._tasks.create_task(part) for part in (self._settlement.run(), self._reader.nudge())]
+                helpers = [self._tasks.create_task(part) for part in (self._settlement.acks.run(), self._reader.parked.run())]
                 sources = [self._tasks.create_task(part.run()) for part in (self._reader, self._reclaimer, self._promoter)]
                 await self._drain_wanted.wait()
                 await self._drain(sources)
@@ -184,7 +184,7 @@ class Consumer:
         await asyncio.wait(sources)
         await self._trips_end(LAST_WORDS)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._settlement.flush(), LAST_WORDS.total_seconds())
+            await asyncio.wait_for(self._settlement.acks.flush(), LAST_WORDS.total_seconds())
         self._settlement.lose_patience()
         self._executor.shut_down()
         await self._trips_end(LAST_WORDS)

@@ -203,9 +203,9 @@ class Executor:
         return prepared
 
     def _know_stream(self, prepared: _Prepared, delivery: Delivery) -> contextvars.Context:
-        return self._know(prepared, delivery.stream, stream=delivery.stream, group=delivery.group)
+        return self._know(prepared, delivery.stream, stream=delivery.stream, group=delivery.group, attempt=1)
 
-    def _know(self, prepared: _Prepared, name: str, **facts: str) -> contextvars.Context:
+    def _know(self, prepared: _Prepared, name: str, **facts: Any) -> contextvars.Context:
         """The context variables that all runs of a handler on one stream begin with; the user's own log lines carry the delivery too."""
         variables = prepared.contexts[name] = self._variables.copy()
         variables.run(structlog.contextvars.bind_contextvars, **facts, handler=prepared.handler.name)

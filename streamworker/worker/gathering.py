@@ -62,15 +62,15 @@ class Gathering:
             self._joined.discard(trip)
             self._release(trip.handler.name)
 
-    def leave_together(self, trips: Sequence[Trip], name: str) -> Pool | None:
-        """Entries of one batch have ended, each as one that is beside the lanes; answers the pool when it is worth reading for again."""
+    def leave_together(self, trips: Sequence[Trip], name: str) -> Pool:
+        """Entries of one batch have ended, each as one that is beside the lanes; answers the pool in which there is room again."""
         self._budget.give_back(sum([trip.delivery.size for trip in trips]))
         for trip in trips:
             trip.has_left = True
         pool = self._pool_of[name]
         pool.lanes.leave_beside(len(trips))
         pool.lanes.ended += len(trips)
-        return pool if pool.lanes.worthwhile_room > 0 else None
+        return pool
 
     def hold_room(self, name: str, entries: int) -> None:
         """Count so many more entries as held though they have left, or, below 0, so many less."""

@@ -143,8 +143,8 @@ class Intake:
             trip.lane = trip.handler.name
             self._pool_of[trip.delivery.stream].lanes.join(trip.lane)
 
-    def leave(self, trip: Trip) -> Pool | None:
-        """A delivery has ended, in its lane or beside them: start the next one; answers the pool when it is worth reading for again."""
+    def leave(self, trip: Trip) -> Pool:
+        """A delivery has ended, in its lane or beside them: start the next one; answers the pool in which there may be room again."""
         self._budget.give_back(trip.delivery.size)
         pool = self._pool_of[trip.delivery.stream]
         lanes = pool.lanes
@@ -157,7 +157,7 @@ class Intake:
             following = lanes.follow(trip.lane)
             if following is not None:
                 self._start(following)
-        return pool if lanes.worthwhile_room > 0 else None
+        return pool
 
     async def _reconcile(self, key: str, group: str) -> bool:
         """Page by page, so that no more is here than there is memory for; only that somebody died is written down to the end."""
@@ -221,7 +221,9 @@ class Intake:
         self._budget.take(delivery.size)
         pool = self._pool_of[delivery.stream]
         handler = binding.route(delivery)
-        foregone = self._foregone(delivery, handler, damage)
+        simple = delivery.history is UNTOUCHED and damage is None and not self._closed
+        # What was never delivered before need not be looked at for what it has been through.
+        foregone = None if simple and self._may_start_in(pool) else self._foregone(delivery, handler, damage)
         if handler is None or foregone is not None or is_suspect(delivery):
             self._start_beside(pool, Trip(delivery, handler, foregone))
             return
@@ -233,6 +235,9 @@ class Intake:
             self._start(trip)
         else:
             pool.lanes.offer(handler.name, trip)
+
+    def _may_start_in(self, pool: Pool) -> bool:
+        return pool.lanes.room > 0 and not self._isolation.wanted
 
     def _start_beside(self, pool: Pool, trip: Trip) -> None:
         pool.lanes.enter_beside()

@@ -1,4 +1,4 @@
-"""What a consumer is made from."""
+"""What the parts of a consumer are made from."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ _ENTRY_ID, _ATTEMPT = _variable("entry_id"), _variable("attempt")
 def first_step(work: Coroutine[Any, Any, Any], delivery: Delivery) -> Any:
     """Run `work` until it waits for something, in the delivery's own context; raises `StopIteration` when it has ended."""
     _ENTRY_ID.set(delivery.id)
-    _ATTEMPT.set(delivery.history.attempt)
+    if delivery.history.attempt > 1:
+        _ATTEMPT.set(delivery.history.attempt)
     return work.send(None)
 
 
