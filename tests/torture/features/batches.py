@@ -21,6 +21,7 @@ from tests.torture.feature import Feature
 from tests.torture.history import DONE, History, Plan, Rules, Violation
 from tests.torture.ledger import Work, note
 from tests.torture.load import STREAM, a_moment
+from tests.torture.scene import Scene
 
 TARGET = "batch-out"
 LOOK_SECONDS = 0.05
@@ -148,6 +149,11 @@ def batches_commit_exactly(history: History, rules: Rules) -> Iterator[Violation
         )
 
 
+def take_out(scene: Scene) -> None:
+    """Entries that run in a batch, and none that waits to run alone, are claimed by another consumer."""
+    take_over_and_leave(scene, deliveries=1)
+
+
 FEATURE = Feature(
     "batches",
     handlers,
@@ -165,7 +171,7 @@ FEATURE = Feature(
     (
         Fault("kill -9 in the midst of batches", again_and_again(kill, 0.9, least=4), mix=MIX, events=one_of("entries.reclaimed")),
         Fault("rolling restart of batches", again_and_again(roll, 0.2, least=3), mix=MIX, events=one_of("worker.draining")),
-        Fault("entries taken out of batches", take_over_and_leave, mix={**MIX, "batch-long": 4.0}, events=one_of("lease.lost")),
+        Fault("entries taken out of batches", take_out, mix={**MIX, "batch-long": 4.0}, events=one_of("lease.lost")),
         Fault("reply lost: XACK of batches", drop_replies("XACK"), mix=SILENT, workers=2, proxied="all"),
         Fault("reply lost: settle_commit of batches", drop_replies("settle_commit"), mix=MIX, workers=2, proxied="all"),
     ),
