@@ -169,7 +169,13 @@ FEATURE = Feature(
     collect,
     (batches_commit_exactly,),
     (
-        Fault("kill -9 in the midst of batches", again_and_again(kill, 0.9, least=4), mix=MIX, events=one_of("entries.reclaimed")),
+        Fault(
+            "kill -9 in the midst of batches",
+            again_and_again(kill, 0.9, least=4),
+            mix=MIX,
+            events=one_of("entries.reclaimed"),
+            rules={"restart": 3.0},  # a dead worker leaves dozens, each of which takes steps on the server before it runs alone
+        ),
         Fault("rolling restart of batches", again_and_again(roll, 0.2, least=3), mix=MIX, events=one_of("worker.draining")),
         Fault("entries taken out of batches", take_out, mix={**MIX, "batch-long": 4.0}, events=one_of("lease.lost")),
         Fault("reply lost: XACK of batches", drop_replies("XACK"), mix=SILENT, workers=2, proxied="all"),
