@@ -236,8 +236,9 @@ class StreamWorker:
             raise EncodeError(f"an entry of more than {MOST_VALUES // 2} fields cannot be published with the acknowledgement")
         return outgoing
 
-    def publish_to(self, endpoint: Endpoint) -> None:
+    async def publish_to(self, endpoint: Endpoint) -> None:
         """Publish to this server from now on: a worker calls it with its own, which an option may have named."""
+        await self._publisher.close()
         self._publisher = Publisher(lambda: endpoint)
 
     async def close(self) -> None:

@@ -35,8 +35,6 @@ class BatchContext:
     _errors: dict[int, BaseException] = field(default_factory=dict, init=False, repr=False)
     _publishes: dict[int, list[Outgoing]] = field(default_factory=dict, init=False, repr=False)
     _log: Any = field(default=None, init=False, repr=False)
-    unentered: int = field(default=0, init=False, repr=False)
-    """How many times a middleware has called `call_next` and not awaited it; the worker's own account."""
 
     @property
     def deadline(self) -> datetime | None:

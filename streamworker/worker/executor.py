@@ -22,6 +22,7 @@ from streamworker.batching import BatchContext
 from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Malformed, Outcome, Succeeded
 from streamworker.errors import DecodeError, HandlerTimeout
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
+from streamworker.worker.chain import WatchedContext, is_unentered, wrap
 from streamworker.worker.steps import first_step, rest
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
@@ -98,7 +99,8 @@ class Executor:
             if prepared.chain is None and not handler.wants_context:
                 work = handler.function(body)
             else:
-                context = Context(delivery, handler, body, self.state, self.publish)
+                kind = Context if prepared.chain is None else WatchedContext
+                context = kind(delivery, handler, body, self.state, self.publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
             waits_for = variables.run(first_step, work, delivery)
         except StopIteration:
@@ -198,7 +200,7 @@ class Executor:
             innermost: CallNext = self._call_async if handler.executor == "async" else self._call_in_thread
             innermost = innermost if handler.batch is None else _heeding(innermost)
             # The first registered is the outermost.
-            chain = reduce(self._wrap, reversed(self._middleware), innermost)
+            chain = reduce(wrap, reversed(self._middleware), innermost)
         prepared = self._prepared[handler.name] = _Prepared(handler, chain)
         return prepared
 
@@ -215,20 +217,6 @@ class Executor:
         if run.stopped is None:
             run.timed_out = True
             _cancel(run)
-
-    def _wrap(self, inner: CallNext, middleware: Middleware) -> CallNext:
-        async def enter(context: Any) -> None:
-            context.unentered -= 1
-            await inner(context)
-
-        def call_next(context: Any) -> Coroutine[Any, Any, None]:
-            context.unentered += 1
-            return enter(context)
-
-        async def call(context: Any) -> None:
-            await middleware(context, call_next)
-
-        return call
 
     async def _call_async(self, context: _AnyContext) -> Any:
         return await context.handler.function(*_arguments(context))
@@ -281,7 +269,7 @@ def _arguments(context: _AnyContext) -> tuple[Any, ...]:
 
 
 def _succeeded(context: _AnyContext) -> Outcome:
-    if context.unentered:
+    if is_unentered(context):
         return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
     if isinstance(context, BatchContext):
         return SUCCEEDED  # what it publishes belongs to its entries

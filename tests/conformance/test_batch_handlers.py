@@ -445,6 +445,24 @@ async def test_middleware_is_called_once_around_a_batch(server, aredis):
     assert [] == await dead_letters(aredis)
 
 
+async def test_a_middleware_that_forgets_to_await_acknowledges_nothing(server, aredis):
+    """The handler has not run, so every entry has failed."""
+    app = an_app(retry=RetryPolicy(max_attempts=1))
+
+    @app.middleware
+    async def forget(ctx: Context | BatchContext, call_next: Any) -> None:
+        call_next(ctx).close()
+
+    @app.batch_handler("orders", max_size=3, max_wait=SOON)
+    async def charge(orders: list[Order]) -> None:
+        raise AssertionError("it must not run")
+
+    await add(aredis, *range(3))
+    await run_burst(app, server.url)
+
+    assert 3 == sum("without awaiting it" in letter.notes["error"] for letter in await dead_letters(aredis))
+
+
 # ---- leases, drains, deaths -------------------------------------------------------------------------------------------------------
 
 

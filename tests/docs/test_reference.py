@@ -233,7 +233,7 @@ def test_every_parameter_is_described(heading, function):
     assert [] == [name for name in parameters if not re.search(rf"\b{name}\b", text)]
 
 
-OF_THE_WORKER = {"history", "lease", "unentered", "under", "is_all_good", "said_of", "take_returned"}
+OF_THE_WORKER = {"history", "lease", "under", "is_all_good", "said_of", "take_returned"}
 """What is not for handlers."""
 
 
