@@ -16,15 +16,18 @@ if TYPE_CHECKING:
     from streamworker.batching import BatchContext
     from streamworker.codecs import Codec, FieldsCodec, JsonCodec
     from streamworker.delivery import Delivery
+    from streamworker.effects import Idempotency, Transaction
     from streamworker.errors import (
         ConnectionLost,
         DecodeError,
         EncodeError,
         EntryFailed,
         HandlerTimeout,
+        NoReply,
         NotConfirmed,
         PublishFailed,
         Reject,
+        RequestFailed,
         Retry,
         ServerError,
         SetupError,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
         StreamWorkerError,
     )
     from streamworker.handlers import CallNext, Context, Middleware
+    from streamworker.listeners import ListenerContext
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
     from streamworker.posting import Durability
     from streamworker.settings import Settings
@@ -53,11 +57,15 @@ __all__ = [
     "EntryFailed",
     "FieldsCodec",
     "HandlerTimeout",
+    "Idempotency",
     "JsonCodec",
+    "ListenerContext",
     "Middleware",
+    "NoReply",
     "NotConfirmed",
     "PublishFailed",
     "Reject",
+    "RequestFailed",
     "Retry",
     "RetryPolicy",
     "ServerError",
@@ -67,6 +75,7 @@ __all__ = [
     "StreamWorker",
     "StreamWorkerError",
     "SyncPublisher",
+    "Transaction",
     "__version__",
 ]
 
@@ -75,15 +84,18 @@ _HOMES = {
     "batching": ("BatchContext",),
     "codecs": ("Codec", "FieldsCodec", "JsonCodec"),
     "delivery": ("Delivery",),
+    "effects": ("Idempotency", "Transaction"),
     "errors": (
         "ConnectionLost",
         "DecodeError",
         "EncodeError",
         "EntryFailed",
         "HandlerTimeout",
+        "NoReply",
         "NotConfirmed",
         "PublishFailed",
         "Reject",
+        "RequestFailed",
         "Retry",
         "ServerError",
         "SetupError",
@@ -91,6 +103,7 @@ _HOMES = {
         "StreamWorkerError",
     ),
     "handlers": ("CallNext", "Context", "Middleware"),
+    "listeners": ("ListenerContext",),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
     "posting": ("Durability",),
     "settings": ("Settings",),

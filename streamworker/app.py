@@ -8,12 +8,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
 
-from streamworker.batching import check_limits, check_options, read_batch_signature
+from streamworker.batching import BatchHandlers
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
+from streamworker.codecs.replies import read_reply
 from streamworker.delivery import Outgoing, PublishOptions
+from streamworker.effects import Idempotency
 from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import (
     Handler,
@@ -21,17 +24,20 @@ from streamworker.handlers import (
     HandlerOptions,
     Middleware,
     OnGroupLost,
-    Signature,
     Start,
     is_async,
     name_of,
     read_signature,
 )
-from streamworker.outgoing import check_stream, encode_many, encode_outgoing
-from streamworker.policies import BatchLimits, DeadLetterPolicy, RetryPolicy
+from streamworker.listeners import Listeners
+from streamworker.ordering import OrderingKey
+from streamworker.outgoing import check_stream, encode_many, encode_outgoing, encode_request
+from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
 from streamworker.publisher import Publisher
-from streamworker.registration import check_beside, check_handler, checked, make_handler, need_stream
+from streamworker.registration import checked, keep, make_handler, need_stream
+from streamworker.requester import Requester
+from streamworker.schedules import Schedules
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.sync_publisher import SyncPublisher
@@ -46,7 +52,7 @@ SLICE = 200
 SHORTEST_LEASE = timedelta(milliseconds=200)
 
 
-class StreamWorker:
+class StreamWorker(BatchHandlers, Listeners, Schedules):
     """A program's handlers and policies, and its way to publish.
 
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
@@ -78,6 +84,8 @@ class StreamWorker:
             raise SetupError(f"on_group_lost is one of {', '.join(map(repr, get_args(OnGroupLost)))}, not {on_group_lost!r}")
         if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
             raise SetupError("lifespan is an async context manager: decorate it with @asynccontextmanager from contextlib")
+        self.codec: Codec = codec_named(codec)
+        super().__init__(self.codec)
         self.name = name
         self.group = group
         self.retry: RetryPolicy = checked("retry", retry, RetryPolicy)
@@ -87,9 +95,9 @@ class StreamWorker:
         self.lifespan = lifespan
         self.handlers: list[Handler] = []
         self.middlewares: list[Middleware] = []
-        self.codec: Codec = codec_named(codec)
         self._arguments = _given(redis_url, settings)
         self._publisher = Publisher(lambda: Endpoint(self.settings().read_redis_url))
+        self._requester = Requester(lambda: Endpoint(self.settings().read_redis_url))
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f"{self.name!r}, "
@@ -106,16 +114,20 @@ class StreamWorker:
         timeout: timedelta | None = None,
         retry: RetryPolicy | None = None,
         dead_letter: DeadLetterPolicy | None = None,
+        ordering_key: OrderingKey | None = None,
         codec: Literal["fields", "json"] | Codec | None = None,
         start: Start = "earliest",
         name: str | None = None,
+        idempotency: Idempotency | None = None,
+        writes_to: Iterable[str] | None = None,
     ) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more streams; the function itself is returned unchanged.
 
         Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
-        whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one
-        process (default: the setting, 10), `timeout` how long one may run (default: no limit). `start` is where a *new* group begins:
-        `"earliest"` or `"latest"`. Raises `SetupError` with the repair.
+        whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one process,
+        `timeout` how long one may run. Entries of one `ordering_key` (a field of the body, a header such as `"_key"`, or a function of
+        the body) run in order, one at a time. `idempotency` runs it once per key, `writes_to` names its transactions' keys. `start` is
+        where a *new* group begins. Raises `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
@@ -126,53 +138,18 @@ class StreamWorker:
                 "timeout": timeout,
                 "retry": retry,
                 "dead_letter": dead_letter,
+                "ordering_key": ordering_key,
                 "codec": codec,
                 "start": start,
                 "name": name,
+                "idempotency": idempotency,
+                "writes_to": writes_to,
             }
-            self._register(function, read_signature(function), streams, options)
+            keep(make_handler(function, read_signature(function), streams, options, self), self.handlers)
             return function
 
         need_stream("handler", streams)
         return register
-
-    def batch_handler(
-        self,
-        *streams: str,
-        max_size: int = 100,
-        max_wait: timedelta = timedelta(seconds=1),
-        max_bytes: int | None = None,
-        **options: Unpack[HandlerOptions],
-    ) -> Callable[[Function], Function]:
-        """Register a function that takes a list of entries; the function itself is returned unchanged.
-
-        Its first parameter is a `list[…]` of the body's type; a second one, if any, is the `BatchContext`. A batch is closed at
-        `max_size` entries, before it would hold more than `max_bytes`, or `max_wait` after its first entry. `concurrency` counts
-        batches, and `timeout` is for a whole one; the other options are those of `handler`. Raises `SetupError` with the repair.
-        """
-        limits = BatchLimits(max_size, max_wait, max_bytes)
-
-        def register(function: Function) -> Function:
-            check_options(name_of(function), options, frozenset(HandlerOptions.__annotations__))
-            check_limits(name_of(function), limits)
-            self._register(function, read_batch_signature(function), streams, options, limits)
-            return function
-
-        need_stream("batch_handler", streams)
-        return register
-
-    def _register(
-        self,
-        function: HandlerFunction,
-        signature: Signature,
-        streams: tuple[str, ...],
-        options: HandlerOptions,
-        batch: BatchLimits | None = None,
-    ) -> None:
-        handler = make_handler(function, signature, streams, options, self, batch)
-        check_handler(handler)
-        check_beside(handler, self.handlers)
-        self.handlers.append(handler)
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
         """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""
@@ -216,6 +193,28 @@ class StreamWorker:
         check_stream(stream)
         return await self._publisher.cancel(stream, handle)
 
+    async def request(
+        self,
+        stream: str,
+        body: Any,
+        *,
+        timeout: timedelta = timedelta(seconds=5),  # noqa: ASYNC109  # a duration, as everywhere here
+        reply: Any = dict[str, str],
+        **options: Unpack[PublishOptions],
+    ) -> Any:
+        """Add an entry to `stream`, and wait until its handler has finished: returns what the handler returned, read as a `reply`.
+
+        Raises `NoReply` after `timeout` (it may still be handled), `RequestFailed` when it became a dead letter, `DecodeError` when the
+        reply is of another type, and what `publish` raises. It is sent once.
+        """
+        if not isinstance(timeout, timedelta) or not timedelta(0) < timeout <= LONGEST_DELAY:
+            raise SetupError(f"request(timeout=…) is a positive timedelta, not {timeout!r}")
+        check_stream(stream)
+        correlation_id = token_hex(16)
+        entry = encode_request(self.codec, stream, body, self._requester.reply_to(stream), correlation_id, options)
+        decode = self._requester.decoder(self.codec, reply)
+        return read_reply(await self._requester.ask(entry, correlation_id, timeout), decode)
+
     def sync_publisher(self) -> SyncPublisher:
         """A publisher for programs without an event loop. It may be shared by threads, and used on after a fork."""
         return SyncPublisher(self.codec, lambda: Endpoint(self.settings().read_redis_url))
@@ -238,11 +237,13 @@ class StreamWorker:
 
     async def publish_to(self, endpoint: Endpoint) -> None:
         """Publish to this server from now on: a worker calls it with its own, which an option may have named."""
-        await self._publisher.close()
+        await self.close()
         self._publisher = Publisher(lambda: endpoint)
+        self._requester = Requester(lambda: endpoint)
 
     async def close(self) -> None:
-        """End the publishing connection; a later publish opens a new one."""
+        """End the connections that publish and ask; a later call opens new ones."""
+        await self._requester.close()
         await self._publisher.close()
 
     async def __aenter__(self) -> Self:
@@ -256,6 +257,11 @@ class StreamWorker:
     def settings(self, flags: Mapping[str, Any] | None = None) -> Settings:
         """The settings in force: arguments of this program over `flags` over the environment over defaults. Raises `SetupError`."""
         return Settings.load(os.environ, {} if flags is None else flags, self._arguments)
+
+    @property
+    def works_without_handlers(self) -> bool:
+        """Whether a worker has something to do even without any handler."""
+        return bool(self.schedules or self.listeners)
 
     @property
     def says_where_redis_is(self) -> bool:

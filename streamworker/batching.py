@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import time
-from typing import Any, Unpack, get_args, get_origin
+from typing import Any, TypeVar, Unpack, get_args, get_origin
 
 import structlog
 
 from streamworker.delivery import Delivery, Outgoing, PublishOptions
 from streamworker.errors import EntryFailed, SetupError
-from streamworker.handlers import NOTHING, Handler, HandlerFunction, Publish, Signature, name_of, read_signature
+from streamworker.handlers import NOTHING, Handler, HandlerFunction, HandlerOptions, Publish, Signature, name_of, read_signature
 from streamworker.policies import LONGEST_DELAY, BatchLimits
+from streamworker.registration import Registry, keep, make_handler, need_stream
+
+Function = TypeVar("Function", bound=HandlerFunction)
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +107,35 @@ class BatchContext:
             raise IndexError(f"a batch of {len(self.deliveries)} entries has no position {position!r}: count from 0")
 
 
+class BatchHandlers:
+    """Registers the batch handlers of a program."""
+
+    def batch_handler(
+        self: Registry,
+        *streams: str,
+        max_size: int = 100,
+        max_wait: timedelta = timedelta(seconds=1),
+        max_bytes: int | None = None,
+        **options: Unpack[HandlerOptions],
+    ) -> Callable[[Function], Function]:
+        """Register a function that takes a list of entries; the function itself is returned unchanged.
+
+        Its first parameter is a `list[…]` of the body's type; a second one, if any, is the `BatchContext`. A batch is closed at
+        `max_size` entries, before it would hold more than `max_bytes`, or `max_wait` after its first entry. `concurrency` counts
+        batches, and `timeout` is for a whole one; the other options are those of `handler`. Raises `SetupError` with the repair.
+        """
+        limits = BatchLimits(max_size, max_wait, max_bytes)
+
+        def register(function: Function) -> Function:
+            check_options(name_of(function), options, frozenset(HandlerOptions.__annotations__))
+            check_limits(name_of(function), limits)
+            keep(make_handler(function, read_batch_signature(function), streams, options, self, limits), self.handlers)
+            return function
+
+        need_stream("batch_handler", streams)
+        return register
+
+
 def read_batch_signature(function: HandlerFunction) -> Signature:
     """As `read_signature`, for a function that takes a list: its `body_type` is that of one entry."""
     signature = read_signature(function, BatchContext)
@@ -129,6 +161,8 @@ def check_limits(name: str, limits: BatchLimits) -> None:
 
 CANNOT: Mapping[str, str] = {
     "ordering_key": "a batch holds entries of many keys at once: leave it out, or take entries singly with @app.handler",
+    "idempotency": "its mark is one entry's, looked for before that entry runs: leave it out, or take entries singly with @app.handler",
+    "writes_to": "a batch has no transaction: leave it out, or take entries singly with @app.handler",
     "executor": "a batch handler that is async runs on the loop, and a plain one in a thread: leave it out",
 }
 """What only a handler of single entries can say, and why."""
@@ -140,4 +174,6 @@ def check_options(name: str, options: Mapping[str, Any], known: frozenset[str]) 
         if option in CANNOT:
             raise SetupError(f"batch handler {name!r} cannot have {option}=: {CANNOT[option]}")
         if option not in known:
-            raise SetupError(f"batch handler {name!r}: there is no option {option}=; there are {', '.join(sorted(known))}")
+            raise SetupError(
+                f"batch handler {name!r}: there is no option {option}=; there are {', '.join(sorted(known - CANNOT.keys()))}"
+            )

@@ -8,16 +8,23 @@ from itertools import product
 from typing import Any, Protocol, TypeVar
 
 from streamworker.codecs import Codec, codec_named
+from streamworker.effects import Idempotency
 from streamworker.errors import SetupError
-from streamworker.handlers import Handler, HandlerFunction, HandlerOptions, Signature, choose_executor, name_of
+from streamworker.handlers import Handler, HandlerFunction, HandlerOptions, Signature, choose_executor, may_answer, name_of
 from streamworker.policies import LONGEST_DELAY, BatchLimits, DeadLetterPolicy, RetryPolicy
-from streamworker.streams.keys import tag
+from streamworker.streams.keys import has_tag, hashed_part, tag
 
 Policy = TypeVar("Policy")
 
 
+def need_stream(decorator: str, streams: Sequence[object]) -> None:
+    """See that the decorator was called with streams, and not put bare above a function."""
+    if streams and callable(streams[0]):
+        raise SetupError(f'write @app.{decorator}("stream"), with the stream\'s name: a handler needs to know where to read')
+
+
 class Defaults(Protocol):
-    """What a program says for all its handlers."""
+    """What a program says of all its handlers."""
 
     group: str | None
     codec: Codec
@@ -25,10 +32,10 @@ class Defaults(Protocol):
     dead_letter: DeadLetterPolicy
 
 
-def need_stream(decorator: str, streams: Sequence[object]) -> None:
-    """See that the decorator was called with streams, and not put bare above a function."""
-    if streams and callable(streams[0]):
-        raise SetupError(f'write @app.{decorator}("stream"), with the stream\'s name: a handler needs to know where to read')
+class Registry(Defaults, Protocol):
+    """A program that keeps its handlers."""
+
+    handlers: list[Handler]
 
 
 def make_handler(
@@ -59,8 +66,20 @@ def make_handler(
         executor=choose_executor(function),
         start=options.get("start", "earliest"),
         codec=chosen,
+        idempotency=options.get("idempotency"),
+        writes_to=keys_given(options.get("writes_to")),
+        ordering_key=options.get("ordering_key"),
+        # What a batch handler returns says which entries have failed.
+        answers=batch is None and may_answer(function),
         batch=batch,
     )
+
+
+def keep(handler: Handler, others: list[Handler]) -> None:
+    """Put it beside the others of its program, where it makes sense by itself and beside them."""
+    check_handler(handler)
+    check_beside(handler, others)
+    others.append(handler)
 
 
 def check_handler(handler: Handler) -> None:
@@ -88,6 +107,23 @@ def check_handler(handler: Handler) -> None:
         raise SetupError(f"handler {name!r}: start is 'earliest' or 'latest', not {handler.start!r}")
     if handler.type is not None and (not isinstance(handler.type, str) or not handler.type):
         raise SetupError(f"handler {name!r}: type is a non-empty string, not {handler.type!r}")
+    _check_effects(handler)
+
+
+def _check_effects(handler: Handler) -> None:
+    """See that the keys that a handler says it writes to lie in its streams' slots, where there are slots."""
+    if handler.idempotency is not None and not isinstance(handler.idempotency, Idempotency):
+        raise SetupError(f"handler {handler.name!r}: idempotency is an Idempotency(ttl=…), not {handler.idempotency!r}")
+    for key, stream in product(() if handler.writes_to is None else handler.writes_to, handler.streams):
+        if not isinstance(key, str) or not key:
+            raise SetupError(f"handler {handler.name!r}: writes_to holds keys, non-empty strings, not {key!r}")
+        fixed = key.removesuffix("*")
+        known = has_tag(fixed) or fixed == key
+        if not known or hashed_part(fixed) != hashed_part(stream):
+            raise SetupError(
+                f"handler {handler.name!r} could not write to {key!r} together with an acknowledgement in {stream!r} in a cluster, where "
+                f"they are in different slots: call it '{tag(stream)}:{key}', or leave writes_to= out where there is no cluster"
+            )
 
 
 def check_beside(handler: Handler, others: Iterable[Handler]) -> None:
@@ -122,6 +158,11 @@ def group_of(function: HandlerFunction, group: str | None, default: str | None) 
             f"handler {name_of(function)!r} has no group: give it group=, or give one to StreamWorker(group=…) for all"
         )
     return chosen
+
+
+def keys_given(keys: Iterable[str] | None) -> tuple[str, ...] | None:
+    """The keys of `writes_to=`; one may be written without brackets."""
+    return None if keys is None else (keys,) if isinstance(keys, str) else tuple(keys)
 
 
 def checked(name: str, value: Any, kind: type[Policy]) -> Policy:

@@ -15,7 +15,7 @@ from streamworker.observe.deliveries import log_verdict, tells_successes
 from streamworker.policies import judge_entry
 from streamworker.worker.acks import Acks
 from streamworker.worker.batches import Batch
-from streamworker.worker.chain import WatchedBatchContext
+from streamworker.worker.chain import WatchedBatch
 from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor, Run
 from streamworker.worker.leases import LeaseKeeper
@@ -116,7 +116,7 @@ class BatchCarrier:
         self._end(batch)
 
     def _context(self, deliveries: Sequence[Delivery], handler: Handler, bodies: list[Any], under: object) -> BatchContext:
-        return WatchedBatchContext(deliveries, handler, bodies, self._executor.state, self._executor.publish, under)
+        return WatchedBatch(deliveries, handler, bodies, self._executor.state, self._executor.publish, under)
 
     def _decode(self, batch: Batch) -> BatchContext | None:
         """The context of all entries that can be read; the others are set aside. `None` where there is nothing left."""

@@ -1,4 +1,4 @@
-"""Middleware around a handler, and the account of calls that a middleware has begun and not awaited."""
+"""Middleware around a handler, and what it does not hand on: that a call was begun and not awaited, and what the handler returned."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from streamworker.handlers import CallNext, Context, Middleware
 
 
 @dataclass(slots=True, eq=False)
-class WatchedContext(Context):
-    """A context that goes through middleware; `unentered` is how often `call_next` was called and not awaited, so that nothing has run."""
+class Watched(Context):
+    """A context that goes through middleware, or to a thread.
+
+    `unentered` is how often `call_next` was called and not awaited, so that nothing has run; `returned` is what the handler has returned.
+    """
 
     unentered: int = field(default=0, init=False, repr=False)
+    returned: Any = field(default=None, init=False, repr=False)
 
 
 @dataclass(slots=True, eq=False)
-class WatchedBatchContext(BatchContext):
-    """The same for a batch."""
+class WatchedBatch(BatchContext):
+    """The same for a batch, which takes what is returned itself."""
 
     unentered: int = field(default=0, init=False, repr=False)
 
 
-WATCHED = (WatchedContext, WatchedBatchContext)
+WATCHED = (Watched, WatchedBatch)
 
 
 def wrap(inner: CallNext, middleware: Middleware) -> CallNext:
@@ -49,3 +53,11 @@ def wrap(inner: CallNext, middleware: Middleware) -> CallNext:
 def is_unentered(context: object) -> bool:
     """Whether a middleware has called `call_next` and not awaited it."""
     return isinstance(context, WATCHED) and context.unentered > 0
+
+
+def note_returned(context: Context | BatchContext, returned: Any) -> None:
+    """Keep what the handler has returned, which middleware does not hand on."""
+    if isinstance(context, BatchContext):
+        context.take_returned(returned)
+    elif isinstance(context, Watched):
+        context.returned = returned

@@ -22,6 +22,8 @@ from streamworker.worker.gathering import Gathering
 from streamworker.worker.intake import Intake
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.names import NameClaim
+from streamworker.worker.once import Once
+from streamworker.worker.order import Order
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import pools_of
 from streamworker.worker.promoter import Promoter
@@ -31,6 +33,7 @@ from streamworker.worker.settlement import Settlement
 from streamworker.worker.suspects import Suspects
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.trips import Trip
+from streamworker.worker.turns import Turns
 from streamworker.worker.waiting import happens_within
 
 LAST_WORDS = timedelta(seconds=1)
@@ -64,9 +67,12 @@ class Consumer:
         self._batches = batches = BatchCarrier(executor, self._leases, self._settlement.acks, settled, log)
         self._batch_crew = Crew(batches.carry, batches.was_cancelled, self._spawn)
         self._gathering = gathering = Gathering(plan, pools, self._batch_crew.start)
-        self._intake = intake = Intake(plan, link, self._leases, pools, self._crew.start, gathering, log)
-        suspects = Suspects(plan.isolation, link, batches.run_alone, intake.join_lane, log)
-        self._carrier.connect(suspects, self._crew.start, self._place_freed)
+        self._order = order = Order(plan, link, self._leases, pools, self._crew.start, log)
+        self._intake = intake = Intake(plan, link, self._leases, pools, order, gathering, self._crew.start, log)
+        self._turns = turns = Turns(plan, pools, order, gathering, self._crew.start)
+        suspects = Suspects(plan.isolation, link, batches.run_alone, turns.join_lane, log)
+        once = Once(link, keys, plan.isolation.ending, log)
+        self._carrier.connect(suspects, once, order, self._crew.start, self._place_freed)
         batches.connect(self._crew.start, self._places_freed, gathering.ended, gathering.hold_room)
         guard = SweepGuard(plan.lease, monotonic())
         self._reader = Reader(plan, link, pools, intake, guard, self._settlement.acks, lambda: self._promoter.expect(0), log)
@@ -74,19 +80,19 @@ class Consumer:
         plan.isolation.join(self)
 
     def _place_freed(self, trip: Trip) -> None:
-        pool = self._intake.leave(trip)
+        if trip.delivery.lease.lost:
+            self._reader.doubt()  # where nobody took it over, it is still pending under our name, and what comes after it must wait
+        pool = self._turns.leave(trip)
         if self._reader.wants_room:
             self._reader.room_opened(pool)
-        if trip.delivery.lease.lost:
-            self._reader.doubt()  # where nobody took it over, it is still pending under our name
 
     def _places_freed(self, trips: Sequence[Trip], name: str) -> None:
         """As `_place_freed`, for entries of one batch."""
+        if any(trip.delivery.lease.lost for trip in trips):
+            self._reader.doubt()
         pool = self._gathering.leave_together(trips, name)
         if self._reader.wants_room:
             self._reader.room_opened(pool)
-        if any(trip.delivery.lease.lost for trip in trips):
-            self._reader.doubt()
 
     # ---- life and end -------------------------------------------------------------------------------------------------------
 
@@ -134,17 +140,17 @@ class Consumer:
     def step_aside(self) -> None:
         """Begin nothing new and give back what waits, so that somebody can be alone in this process; what runs goes on."""
         self._reader.step_aside()
-        self._intake.give_back(Interruption.MAKES_ROOM)
+        self._turns.give_back(Interruption.MAKES_ROOM)
 
     def go_on(self) -> None:
         """Begin again what there is to do."""
-        self._intake.start_what_may()
+        self._turns.start_what_may()
         self._reader.go_on()
 
     @property
     def busy(self) -> int:
-        """How many entries are held, and threads that outlast theirs."""
-        return self._leases.count + self._executor.overdue
+        """How many entries are held, but for those that wait in their order, and threads that outlast theirs."""
+        return self._leases.count + self._executor.overdue - self._order.waiting
 
     @property
     def is_still(self) -> bool:
@@ -176,7 +182,8 @@ class Consumer:
         for source in (self._reader, self._reclaimer, self._promoter):
             source.stop()
         self._isolation.close()
-        self._intake.close(start_batches=self._grace > timedelta(0))
+        self._intake.close()
+        self._turns.close(start_batches=self._grace > timedelta(0))
         self._carrier.close()
         self._executor.wait_for_no_thread()
         await self._trips_end(self._grace)
@@ -226,11 +233,12 @@ class Consumer:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._reader.doubt)
 
+    def _interrupt(self, lease: Lease) -> None:
+        if not self._executor.interrupt(lease, Interruption.LEASE_LOST):
+            self._order.lost(lease)
+            self._batches.let_go()
+
     def _lease_lost(self, lease: Lease) -> None:
         """Called in the keeper's thread."""
         with suppress(RuntimeError):  # the loop is closed: nothing runs any more
-            self._loop.call_soon_threadsafe(self._let_go, lease)
-
-    def _let_go(self, lease: Lease) -> None:
-        if not self._executor.interrupt(lease, Interruption.LEASE_LOST):
-            self._batches.let_go()
+            self._loop.call_soon_threadsafe(self._interrupt, lease)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,10 +19,11 @@ from typing import Any, TypeAlias
 import structlog
 
 from streamworker.batching import BatchContext
-from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Malformed, Outcome, Succeeded
-from streamworker.errors import DecodeError, HandlerTimeout
+from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Malformed, Outcome
+from streamworker.errors import DecodeError
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
-from streamworker.worker.chain import WatchedContext, is_unentered, wrap
+from streamworker.worker.chain import Watched, note_returned, wrap
+from streamworker.worker.replies import stopped, succeeded
 from streamworker.worker.steps import first_step, rest
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
@@ -48,10 +49,11 @@ class _Prepared:
 class Run:
     """A handler that has started and waits for something: `Executor.finish` awaits its end.
 
-    `under` is by what it is known: the lease of its entry, or the batch's context.
+    `under` is by what it is known: the lease of its entry, or the batch. `delivery` is `None` where it is a batch's.
     """
 
     under: object
+    delivery: Delivery | None
     prepared: _Prepared
     context: _AnyContext | None
     variables: contextvars.Context
@@ -99,15 +101,14 @@ class Executor:
             if prepared.chain is None and not handler.wants_context:
                 work = handler.function(body)
             else:
-                kind = Context if prepared.chain is None else WatchedContext
-                context = kind(delivery, handler, body, self.state, self.publish)
+                context = (Context if prepared.chain is None else Watched)(delivery, handler, body, self.state, self.publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
             waits_for = variables.run(first_step, work, delivery)
-        except StopIteration:
-            return SUCCEEDED if context is None else _succeeded(context)
+        except StopIteration as end:
+            return SUCCEEDED if context is None and not handler.answers else succeeded(delivery, handler, context, end.value)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             return Failed(error)
-        return Run(delivery.lease, prepared, context, variables, work, waits_for)
+        return Run(delivery.lease, delivery, prepared, context, variables, work, waits_for)
 
     def begin_batch(self, context: BatchContext) -> Outcome | Run:
         """As `begin`, for entries that were decoded already."""
@@ -119,9 +120,9 @@ class Executor:
         variables = (prepared.contexts.get("") or self._know(prepared, "", group=handler.group)).copy()
         try:
             work = prepared.chain(context)
-            return Run(context.under, prepared, context, variables, work, variables.run(work.send, None))
+            return Run(context.under, None, prepared, context, variables, work, variables.run(work.send, None))
         except StopIteration:
-            return _succeeded(context)
+            return succeeded(None, handler, context, None)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             return Failed(error)
 
@@ -136,13 +137,13 @@ class Executor:
             self._timeouts.watch(run, timeout)
         try:
             waits_for, run.waits_for = run.waits_for, None
-            await rest(run.variables.run, run.work, waits_for)
+            returned = await rest(run.variables.run, run.work, waits_for)
         except asyncio.CancelledError as error:
             if run.stopped is None and not run.timed_out:
                 if task.cancelling():
                     raise
                 return Failed(error)
-            return _stopped(run, error)
+            return stopped(run.prepared.handler, run.stopped, error)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             # What it made of our cancellation is not its failure, and must not cost an attempt.
             return Failed(error) if run.stopped is None else Interrupted(run.stopped)
@@ -152,7 +153,7 @@ class Executor:
                 self._timeouts.forget(run, timeout)
             if run.stopped is not None or run.timed_out:
                 task.uncancel()
-        return SUCCEEDED if run.context is None else _succeeded(run.context)
+        return succeeded(run.delivery, run.prepared.handler, run.context, returned)
 
     def interrupt(self, under: object, why: Interruption) -> bool:
         """Stop the handler that runs under this lease, or for this batch; false when none does. A thread can only be left alone."""
@@ -198,7 +199,6 @@ class Executor:
         chain = None
         if self._middleware or handler.executor != "async" or handler.batch is not None:
             innermost: CallNext = self._call_async if handler.executor == "async" else self._call_in_thread
-            innermost = innermost if handler.batch is None else _heeding(innermost)
             # The first registered is the outermost.
             chain = reduce(wrap, reversed(self._middleware), innermost)
         prepared = self._prepared[handler.name] = _Prepared(handler, chain)
@@ -218,10 +218,10 @@ class Executor:
             run.timed_out = True
             _cancel(run)
 
-    async def _call_async(self, context: _AnyContext) -> Any:
-        return await context.handler.function(*_arguments(context))
+    async def _call_async(self, context: _AnyContext) -> None:
+        note_returned(context, await context.handler.function(*_arguments(context)))
 
-    async def _call_in_thread(self, context: _AnyContext) -> Any:
+    async def _call_in_thread(self, context: _AnyContext) -> None:
         loop = asyncio.get_running_loop()
         number = id(context.delivery.lease) if isinstance(context, Context) else id(context.under)
         occupied = self._occupied[number] = asyncio.Event()
@@ -239,8 +239,8 @@ class Executor:
             raise error
         if inspect.isawaitable(returned):
             # A plain function around an async one: what it returned is the work itself, and unawaited it would count as done.
-            return await returned
-        return returned
+            returned = await returned
+        note_returned(context, returned)
 
     def _vacate(self, number: int, occupied: asyncio.Event) -> None:
         self._occupied.pop(number, None)
@@ -255,36 +255,8 @@ def _run_to_end(function: HandlerFunction, arguments: tuple[Any, ...]) -> _Ended
         return None, error
 
 
-def _heeding(call: Callable[[BatchContext], Coroutine[Any, Any, Any]]) -> CallNext:
-    """The call of a batch handler: what it returns says which entries have failed."""
-
-    async def heed(context: BatchContext) -> None:
-        context.take_returned(await call(context))
-
-    return heed
-
-
 def _arguments(context: _AnyContext) -> tuple[Any, ...]:
     return (context.body, context) if context.handler.wants_context else (context.body,)
-
-
-def _succeeded(context: _AnyContext) -> Outcome:
-    if is_unentered(context):
-        return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
-    if isinstance(context, BatchContext):
-        return SUCCEEDED  # what it publishes belongs to its entries
-    publishes = context.publishes
-    return Succeeded(publishes) if publishes else SUCCEEDED
-
-
-def _stopped(run: Run, error: asyncio.CancelledError) -> Outcome:
-    """The outcome of a run that our cancellation has ended."""
-    if run.stopped is not None:
-        return Interrupted(run.stopped)
-    handler = run.prepared.handler
-    timeout = HandlerTimeout(f"{handler.name} ran longer than {handler.timeout}")
-    timeout.__cause__ = error
-    return Failed(timeout)
 
 
 def _cancel(run: Run) -> None:

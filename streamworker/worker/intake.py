@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
@@ -12,30 +11,44 @@ from streamworker.delivery import Crashed, Delivery, Interrupted, Interruption, 
 from streamworker.entries import Entry, Fields
 from streamworker.handlers import Handler
 from streamworker.policies import is_crash_loop, is_suspect
-from streamworker.streams import reading, settling
+from streamworker.streams import reading
 from streamworker.streams.reading import Fresh, Page, Taken
 from streamworker.streams.wire import Link
-from streamworker.worker.bindings import UNTOUCHED, Binding, lease_of, receive, size_of
+from streamworker.worker.bindings import UNTOUCHED, Binding, receive, size_of
 from streamworker.worker.gathering import Gathering
+from streamworker.worker.latecomers import still_ours
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.order import Order
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.trips import BatchedTrip, Start, Trip
+
+ALL = 1 << 50
+"""More bytes than there are."""
 
 
 class Intake:
     """The door through which every entry comes in, and the only place that knows which of them are held here already.
 
-    `start` begins a delivery's trip; `gathering` has those that are handled in batches.
+    `start` begins a delivery's trip; those of ordered handlers are started by `order`, and those of batch handlers by `gathering`.
     """
 
     def __init__(
-        self, plan: Plan, link: Link, leases: LeaseKeeper, pools: Sequence[Pool], start: Start, gathering: Gathering, log: Any
+        self,
+        plan: Plan,
+        link: Link,
+        leases: LeaseKeeper,
+        pools: Sequence[Pool],
+        order: Order,
+        gathering: Gathering,
+        start: Start,
+        log: Any,
     ) -> None:
         self._plan = plan
         self._link = link
         self._leases = leases
-        self._pools = pools
+        self.order: Order = order
+        """Who keeps the order of what is taken in."""
         self._start = start
         self._gathering = gathering
         self._log = log
@@ -48,22 +61,9 @@ class Intake:
         self.lock: asyncio.Lock = asyncio.Lock()
         """Held by sweeps and by reconciling: to either, the other's reply on its way would look like a lost one."""
 
-    def close(self, *, start_batches: bool) -> None:
-        """From now on, whatever still comes in is released; and so is what waits, but for batches that have a place."""
+    def close(self) -> None:
+        """From now on, whatever still comes in is released."""
         self._closed = True
-        if start_batches:
-            self._gathering.close_all()
-        self.give_back(Interruption.DRAIN)
-
-    def give_back(self, why: Interruption) -> None:
-        """Release what waits for a place."""
-        for pool in self._pools:
-            for _, trip in pool.lanes.clear():
-                trip.lane, trip.foregone = None, Interrupted(why)
-                self._start_beside(pool, trip)
-        for batched in self._gathering.clear():
-            batched.foregone = Interrupted(why)
-            self._start(batched)
 
     @property
     def can_keep(self) -> bool:
@@ -74,9 +74,10 @@ class Intake:
     async def accept(self, taken: Sequence[Taken], sent_at: float) -> None:
         """Take in what a command sent at `sent_at` (monotonic seconds) has given us, and start what may start."""
         if taken and self._was_long_on_its_way(sent_at):
-            taken, sent_at = await self._still_ours(taken)
+            taken, sent_at = await still_ours(self._link, self._plan, self._binding_of, taken)
         for one in taken:
             self._take_in(one, self._binding_of[one.key], sent_at)
+        self.order.start_what_may()
 
     async def accept_fresh(self, fresh: Sequence[Fresh], sent_at: float) -> None:
         """As `accept`, for new entries as they came from the server."""
@@ -90,6 +91,7 @@ class Intake:
             else:
                 for entry_id, fields in entries:
                     self._take_in(Taken(key, Entry(entry_id.decode(), fields), 1), binding, sent_at)
+        self.order.start_what_may()
 
     async def accept_page(self, page: Page, sent_at: float) -> None:
         """Take in one page of a sweep, and say what it tells."""
@@ -126,39 +128,6 @@ class Intake:
         """What is held here of it though its lease is lost: its handlers have not ended yet."""
         return self._leases.lost_ids(key)
 
-    def start_what_may(self) -> None:
-        """Start every waiting delivery whose lane has a free place, unless somebody is to be alone."""
-        if self._isolation.wanted:
-            return
-        for pool in self._pools:
-            for _, trip in pool.lanes.ready():
-                self._start(trip)
-        self._gathering.start_what_may()
-
-    def join_lane(self, trip: Trip) -> None:
-        """A delivery that has run alone goes on in company, in its handler's lane; nothing else of that runs."""
-        if trip.handler is not None and trip.handler.batch is not None:
-            self._gathering.join(trip, trip.handler.name)
-        elif trip.handler is not None and trip.lane is None:
-            trip.lane = trip.handler.name
-            self._pool_of[trip.delivery.stream].lanes.join(trip.lane)
-
-    def leave(self, trip: Trip) -> Pool:
-        """A delivery has ended, in its lane or beside them: start the next one; answers the pool in which there may be room again."""
-        self._budget.give_back(trip.delivery.size)
-        pool = self._pool_of[trip.delivery.stream]
-        lanes = pool.lanes
-        if trip.lane is None:
-            lanes.leave_beside()
-            self._gathering.leave(trip)
-        elif self._isolation.wanted:
-            lanes.release(trip.lane)
-        else:
-            following = lanes.follow(trip.lane)
-            if following is not None:
-                self._start(following)
-        return pool
-
     async def _reconcile(self, key: str, group: str) -> bool:
         """Page by page, so that no more is here than there is memory for; only that somebody died is written down to the end."""
         died = key not in self._looked_at
@@ -174,7 +143,8 @@ class Intake:
                 cursor=following,
                 held=self._leases.entry_ids(key),
                 died=died,
-                most_bytes=self._budget.left,
+                # An order must know all that is earlier; it was read, and there was memory for it then.
+                most_bytes=ALL if self.order else self._budget.left,
             )
             left |= left_some
             following = page.following
@@ -221,6 +191,11 @@ class Intake:
         self._budget.take(delivery.size)
         pool = self._pool_of[delivery.stream]
         handler = binding.route(delivery)
+        if handler is not None and handler.key_of is not None and damage is None:
+            trip = self.order.admit(delivery, handler)
+            if trip is not None:
+                self._start_beside(pool, trip)
+            return
         simple = delivery.history is UNTOUCHED and damage is None and not self._closed
         # What was never delivered before need not be looked at for what it has been through.
         foregone = None if simple and self._may_start_in(pool) else self._foregone(delivery, handler, damage)
@@ -262,16 +237,3 @@ class Intake:
         if self._pool_of[delivery.stream].room == 0:
             return Interrupted(Interruption.NO_ROOM)
         return None
-
-    async def _still_ours(self, taken: Sequence[Taken]) -> tuple[Sequence[Taken], float]:
-        """Of entries whose reply was long on its way, those that nobody has taken over meanwhile."""
-        by_key: dict[str, list[Taken]] = defaultdict(list)
-        for one in taken:
-            by_key[one.key].append(one)
-        sent_at = monotonic()
-        kept: list[Taken] = []
-        for key, ones in by_key.items():
-            leases = [lease_of(one, self._binding_of[key], self._plan.consumer, sent_at) for one in ones]
-            lost = await settling.renew(self._link, self._plan.group, leases)
-            kept += [one for one in ones if one.entry.id not in lost]
-        return kept, sent_at

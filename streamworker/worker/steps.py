@@ -29,8 +29,8 @@ def first_step(work: Coroutine[Any, Any, Any], delivery: Delivery) -> Any:
 
 
 @coroutine
-def rest(step: Callable[..., Any], work: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, None]:
-    """Wait for what `work` waits for, and go on with it by `step`, which runs it in its context, until it ends."""
+def rest(step: Callable[..., Any], work: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """Wait for what `work` waits for, and go on with it by `step`, which runs it in its context, until it ends; gives what it returns."""
     try:
         while True:
             try:
@@ -39,5 +39,5 @@ def rest(step: Callable[..., Any], work: Coroutine[Any, Any, Any], waits_for: An
                 waits_for = step(work.throw, error)
             else:
                 waits_for = step(work.send, sent)
-    except StopIteration:
-        return
+    except StopIteration as end:
+        return end.value

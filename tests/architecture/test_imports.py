@@ -20,12 +20,15 @@ ROOT = Path(streamworker.__file__).parent
 
 FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
+    {"effects"},
     {"delivery"},
     {"addresses", "posting"},
-    {"policies", "codecs", "settings", "streams", "embedded"},
+    {"policies", "codecs", "settings", "streams", "embedded", "ticks"},
+    {"ordering"},
     {"handlers", "outgoing", "admin"},
-    {"publisher", "sync_publisher"},
-    {"registration", "batching"},
+    {"publisher", "sync_publisher", "requester"},
+    {"registration", "schedules", "listeners"},
+    {"batching"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor"},
@@ -38,8 +41,8 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "entries", "errors", "addresses", "posting", "policies", "codecs", "streams.keys",
-    "worker.lanes", "worker.pace", "worker.pools", "worker.exits",
+    "delivery", "effects", "entries", "errors", "addresses", "posting", "ticks", "policies", "codecs", "ordering",
+    "streams.keys",    "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {

@@ -121,7 +121,7 @@ async def measure(client: redis.asyncio.Redis, process: WorkerProcess) -> dict[s
         "bytes": process._budget.left,
         "suspects": process._isolation._suspects,
         "trips": consumer._crew._under_way,
-        "held": sum(pool.lanes.held for pool in consumer._intake._pools),
+        "held": sum(pool.lanes.held for pool in consumer._turns._pools),
         "running": (len(consumer._executor._running), len(consumer._executor._occupied)),
         "acks": len(consumer._settlement.acks._waiting),
         # One for each step and stream at most, made when first needed.

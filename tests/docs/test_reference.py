@@ -205,11 +205,21 @@ def parameters_of(function: Any) -> Iterator[str]:
         ("### handler", streamworker.StreamWorker.handler),
         ("### batch_handler", streamworker.StreamWorker.batch_handler),
         ("### publish, publish_many", streamworker.StreamWorker.publish),
+        ("### every, cron", streamworker.StreamWorker.every),
+        ("### every, cron", streamworker.StreamWorker.cron),
+        ("### listener", streamworker.StreamWorker.listener),
+        ("### request", streamworker.StreamWorker.request),
         ("### publish, publish_many", streamworker.StreamWorker.publish_many),
         ("### encode, settings, close", streamworker.StreamWorker.encode),
         ("### cancel, sync_publisher", streamworker.StreamWorker.cancel),
         ("## Durability", streamworker.Durability),
         ("## Context", streamworker.Context.publish),
+        *[
+            ("## Transaction", method)
+            for name, method in vars(streamworker.Transaction).items()
+            if callable(method) and name[0] != "_"
+        ],
+        ("## Idempotency", streamworker.Idempotency),
         ("## BatchContext", streamworker.BatchContext.fail),
         ("## BatchContext", streamworker.BatchContext.publish),
         ("## RetryPolicy", streamworker.RetryPolicy),
@@ -238,7 +248,9 @@ OF_THE_WORKER = {"history", "lease", "under", "is_all_good", "said_of", "take_re
 
 
 @pytest.mark.parametrize(
-    "kind", [streamworker.Context, streamworker.BatchContext, streamworker.Delivery], ids=lambda kind: kind.__name__
+    "kind",
+    [streamworker.Context, streamworker.BatchContext, streamworker.Delivery, streamworker.ListenerContext],
+    ids=lambda kind: kind.__name__,
 )
 def test_every_attribute_is_described(kind):
     """What a handler can ask for."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from streamworker.app import StreamWorker
 from streamworker.batching import BatchContext
 from streamworker.codecs import JsonCodec
+from streamworker.effects import Idempotency
 from streamworker.errors import DecodeError, SetupError
 from streamworker.handlers import CallNext, Context, Signature, choose_executor, read_signature
 from streamworker.policies import BatchLimits, DeadLetterPolicy, RetryPolicy
@@ -496,6 +497,8 @@ def test_a_batch_has_a_hundred_entries_in_a_second_where_nothing_else_is_said() 
         ({"max_wait": 2}, "max_wait is a timedelta of at least 0"),
         ({"max_bytes": 0}, "max_bytes is a whole number of at least 1, not 0"),
         ({"ordering_key": "customer"}, "cannot have ordering_key=: a batch holds entries of many keys at once"),
+        ({"idempotency": Idempotency(timedelta(hours=1))}, "cannot have idempotency=: its mark is one entry's"),
+        ({"writes_to": ["{orders}:done"]}, "cannot have writes_to=: a batch has no transaction"),
         ({"executor": "process"}, "cannot have executor=:"),
         ({"max_age": 1}, "there is no option max_age="),
         ({"concurrency": 0}, "concurrency is a whole number of at least 1"),
