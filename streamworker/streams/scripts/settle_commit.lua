@@ -65,7 +65,6 @@ local function objection(command)
     end
     state.numbers[field] = sum
   end
-  at = at + 2 + tonumber(ARGV[at + 1])
 end
 
 local commands, at = {}, 6
