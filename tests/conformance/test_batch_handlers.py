@@ -12,7 +12,19 @@ import pytest
 import redis.asyncio
 from pydantic import BaseModel
 
-from streamworker import Backoff, BatchContext, Context, Reject, Retry, RetryPolicy, Snooze
+from streamworker import (
+    Backoff,
+    BatchContext,
+    Context,
+    Idempotency,
+    Reject,
+    RequestFailed,
+    Retry,
+    RetryPolicy,
+    Snooze,
+    StreamWorker,
+)
+from streamworker.settings import Settings
 from tests.harness import Ledger, an_app, dead_letters, pending, retries_waiting, run_burst, working
 from tests.waiting import eventually
 
@@ -625,3 +637,73 @@ async def test_a_hundred_failures_among_thousands_are_exact(server, aredis):
     assert {n: 3 if n % 100 == 0 else 2 if n % 10 == 0 else 1 for n in range(2_000)} == runs
     assert 20 == len(await dead_letters(aredis))
     assert (0, 0) == (await pending(aredis), await retries_waiting(aredis))
+
+
+# ---- beside what only handlers of single entries have -----------------------------------------------------------------------
+
+
+async def test_a_request_to_a_batch_handler_is_handled_but_only_its_failure_is_answered(server, aredis):
+    """What it returns is for the batch, and no reply; whoever has asked for what becomes a dead letter is told so."""
+    app = an_app()
+    ledger = Ledger()
+
+    @app.batch_handler("orders", max_size=2, max_wait=NEVER)
+    async def charge(orders: list[Order]) -> dict[int, Exception]:
+        await ledger.note({order.order_id for order in orders})
+        return {position: Reject("odd") for position, order in enumerate(orders) if order.order_id % 2}
+
+    async with working(app, server.url), StreamWorker(settings=Settings(redis_url=server.url)) as asker:
+        asked = asyncio.create_task(asker.request("orders", {"order_id": 2}, timeout=timedelta(seconds=30)))
+        with pytest.raises(RequestFailed, match="odd"):
+            await asker.request("orders", {"order_id": 1}, timeout=timedelta(seconds=30))
+
+        async def is_acked() -> bool:
+            return await pending(aredis) == 0
+
+        await eventually(is_acked)
+        [key] = [key async for key in aredis.scan_iter("*:sw:reply:*")]
+        replies = [fields for _, fields in await aredis.xrange(key) if fields != {b"_": b""}]
+        asked.cancel()
+
+    assert [{1, 2}] == ledger.seen
+    # The failure's only: another one would have been written together with the acknowledgement.
+    assert 1 == len(replies)
+
+
+async def test_batches_orders_and_transactions_share_a_group(server, aredis):
+    """Each entry goes to the handler of its type, with what that one promises, in the same room and memory."""
+    app = an_app(retry=RetryPolicy(max_attempts=3, backoff=Backoff.constant(SOON)))
+    in_order: list[int] = []
+
+    @app.batch_handler("orders", type="many", max_size=7, max_wait=SOON)
+    async def many(orders: list[Order], ctx: BatchContext) -> None:
+        for position, order in enumerate(orders):
+            if order.order_id % 5 == 0 and ctx.deliveries[position].attempt == 1:
+                ctx.fail(position, "not yet")
+            else:
+                await ctx.publish(position, "charged", order)
+
+    @app.handler("orders", type="ordered", ordering_key="_key", concurrency=3)
+    async def ordered(order: Order, ctx: Context) -> None:
+        if order.order_id % 10 == 1 and ctx.delivery.attempt == 1:
+            raise ConnectionError("not yet")
+        in_order.append(order.order_id)
+
+    @app.handler("orders", type="counted", idempotency=Idempotency(timedelta(hours=1), key=lambda order: str(order.order_id)))
+    def counted(order: Order, ctx: Context) -> None:
+        ctx.transaction.incrby("counter")
+
+    for number in range(60):
+        kind = ("many", "ordered", "counted")[number % 3]
+        await add(aredis, number, _type=kind, _key=str(number % 2))
+    await add(aredis, 2, 5, 8, _type="counted")
+    code = await run_burst(app, server.url)
+
+    assert 0 == code
+    assert [*range(0, 60, 3)] == sorted(await numbers_of(aredis, "charged"))
+    for of_key in (0, 1):
+        expected = [number for number in range(1, 60, 3) if number % 2 == of_key]
+        assert expected == [number for number in in_order if number % 2 == of_key]
+    assert b"20" == await aredis.get("counter")
+    assert 0 == await pending(aredis)
+    assert [] == await dead_letters(aredis)
