@@ -1,4 +1,4 @@
-"""Middleware around a handler, and what it does not hand on: that a call was begun and not awaited, and what the handler returned."""
+"""Middleware around a handler, and what it does not hand on: that a call has not ended, and what the handler returned."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from streamworker.handlers import CallNext, Context, Middleware
 class Watched(Context):
     """A context that goes through middleware, or to a thread.
 
-    `unentered` is how often `call_next` was called and not awaited, so that nothing has run; `returned` is what the handler has returned.
+    `unended` is how often `call_next` was called and what it stands for has not ended; `returned` is what the handler has returned.
     """
 
-    unentered: int = field(default=0, init=False, repr=False)
+    unended: int = field(default=0, init=False, repr=False)
     returned: Any = field(default=None, init=False, repr=False)
 
 
@@ -25,7 +25,7 @@ class Watched(Context):
 class WatchedBatch(BatchContext):
     """The same for a batch, which takes what is returned itself."""
 
-    unentered: int = field(default=0, init=False, repr=False)
+    unended: int = field(default=0, init=False, repr=False)
 
 
 WATCHED = (Watched, WatchedBatch)
@@ -35,13 +35,15 @@ def wrap(inner: CallNext, middleware: Middleware) -> CallNext:
     """`inner` with a middleware around it."""
 
     async def enter(context: Any) -> None:
-        if isinstance(context, WATCHED):
-            context.unentered -= 1
-        await inner(context)
+        try:
+            await inner(context)
+        finally:
+            if isinstance(context, WATCHED):
+                context.unended -= 1
 
     def call_next(context: Any) -> Coroutine[Any, Any, None]:
         if isinstance(context, WATCHED):
-            context.unentered += 1
+            context.unended += 1
         return enter(context)
 
     async def call(context: Any) -> None:
@@ -50,9 +52,9 @@ def wrap(inner: CallNext, middleware: Middleware) -> CallNext:
     return call
 
 
-def is_unentered(context: object) -> bool:
-    """Whether a middleware has called `call_next` and not awaited it."""
-    return isinstance(context, WATCHED) and context.unentered > 0
+def is_unended(context: object) -> bool:
+    """Whether a middleware has called `call_next` and not awaited its end."""
+    return isinstance(context, WATCHED) and context.unended > 0
 
 
 def note_returned(context: Context | BatchContext, returned: Any) -> None:

@@ -110,8 +110,6 @@ class Consumer:
                 sources = [self._tasks.create_task(part.run()) for part in (self._reader, self._reclaimer, self._promoter)]
                 await self._drain_wanted.wait()
                 await self._drain(sources)
-                self._batch_crew.close()
-                self._crew.close()
                 for helper in helpers:
                     helper.cancel()
         finally:
@@ -140,7 +138,7 @@ class Consumer:
     def step_aside(self) -> None:
         """Begin nothing new and give back what waits, so that somebody can be alone in this process; what runs goes on."""
         self._reader.step_aside()
-        self._turns.give_back(Interruption.MAKES_ROOM)
+        self._intake.give_back(Interruption.MAKES_ROOM)
 
     def go_on(self) -> None:
         """Begin again what there is to do."""
@@ -182,8 +180,7 @@ class Consumer:
         for source in (self._reader, self._reclaimer, self._promoter):
             source.stop()
         self._isolation.close()
-        self._intake.close()
-        self._turns.close(start_batches=self._grace > timedelta(0))
+        self._intake.close(start_batches=self._grace > timedelta(0))
         self._carrier.close()
         self._executor.wait_for_no_thread()
         await self._trips_end(self._grace)

@@ -24,7 +24,7 @@ from streamworker.errors import DecodeError
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
 from streamworker.worker.chain import Watched, note_returned, wrap
 from streamworker.worker.replies import stopped, succeeded
-from streamworker.worker.steps import first_step, rest
+from streamworker.worker.steps import awaited, first_step, rest
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
 
@@ -103,9 +103,15 @@ class Executor:
             else:
                 context = (Context if prepared.chain is None else Watched)(delivery, handler, body, self.state, self.publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
+            return Failed(error)
+        if not hasattr(work, "send"):
+            work = awaited(work)
+        try:
             waits_for = variables.run(first_step, work, delivery)
         except StopIteration as end:
-            return SUCCEEDED if context is None and not handler.answers else succeeded(delivery, handler, context, end.value)
+            simple = context is None and not handler.answers and end.value is None
+            return SUCCEEDED if simple else succeeded(delivery, handler, context, end.value)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             return Failed(error)
         return Run(delivery.lease, delivery, prepared, context, variables, work, waits_for)
@@ -133,9 +139,9 @@ class Executor:
             raise RuntimeError("a handler runs in a task")
         number, timeout = id(run.under), run.prepared.timeout
         self._running[number] = run
-        if timeout is not None:
-            self._timeouts.watch(run, timeout)
         try:
+            if timeout is not None:
+                self._timeouts.watch(run, timeout)
             waits_for, run.waits_for = run.waits_for, None
             returned = await rest(run.variables.run, run.work, waits_for)
         except asyncio.CancelledError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -47,6 +47,7 @@ class Intake:
         self._plan = plan
         self._link = link
         self._leases = leases
+        self._pools = pools
         self.order: Order = order
         """Who keeps the order of what is taken in."""
         self._start = start
@@ -61,9 +62,27 @@ class Intake:
         self.lock: asyncio.Lock = asyncio.Lock()
         """Held by sweeps and by reconciling: to either, the other's reply on its way would look like a lost one."""
 
-    def close(self) -> None:
-        """From now on, whatever still comes in is released."""
+    def close(self, *, start_batches: bool) -> None:
+        """From now on, whatever still comes in is released; and so is what waits, but for batches that have a place."""
         self._closed = True
+        if start_batches:
+            self._gathering.close_all()
+        self.give_back(Interruption.DRAIN)
+        self.order.drain()
+
+    def give_back(self, why: Interruption) -> None:
+        """Release what waits for a place; but what has an order waits on, for it would lose that."""
+        for pool in self._pools:
+            self.send_back(pool, pool.lanes.clear(), why)
+        for batched in self._gathering.clear():
+            batched.foregone = Interrupted(why)
+            self._start(batched)
+
+    def send_back(self, pool: Pool, waiting: Iterable[tuple[str, Trip]], why: Interruption) -> None:
+        """Release what was taken out of a pool's lines."""
+        for _, trip in waiting:
+            trip.lane, trip.foregone = None, Interrupted(why)
+            self._start_beside(pool, trip)
 
     @property
     def can_keep(self) -> bool:
@@ -234,6 +253,6 @@ class Intake:
             return None
         if self._isolation.wanted:
             return Interrupted(Interruption.MAKES_ROOM)
-        if self._pool_of[delivery.stream].room == 0:
+        if self._pool_of[delivery.stream].room == 0 and not self._pool_of[delivery.stream].lanes.free(handler.name):
             return Interrupted(Interruption.NO_ROOM)
         return None

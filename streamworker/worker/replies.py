@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any
 
 from streamworker.batching import BatchContext
@@ -12,7 +13,7 @@ from streamworker.effects import Write
 from streamworker.errors import HandlerTimeout
 from streamworker.handlers import Context, Handler
 from streamworker.streams.keys import reply_key
-from streamworker.worker.chain import Watched, is_unentered
+from streamworker.worker.chain import Watched, is_unended
 
 
 def succeeded(delivery: Delivery | None, handler: Handler, context: Context | BatchContext | None, returned: Any) -> Outcome:
@@ -20,18 +21,24 @@ def succeeded(delivery: Delivery | None, handler: Handler, context: Context | Ba
 
     A batch has no `delivery`: what it publishes belongs to its entries, and it answers nobody.
     """
-    if is_unentered(context):
-        return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
+    if is_unended(context):
+        return Failed(RuntimeError("a middleware has called call_next without awaiting its end: write `await call_next(ctx)`"))
     if delivery is None or isinstance(context, BatchContext):
         return SUCCEEDED
     publishes: tuple[Outgoing, ...] = ()
     writes: tuple[Write, ...] = ()
     if context is not None:
         publishes, writes = context.publishes, context.writes
+    if isinstance(context, Watched):
+        returned = context.returned
+    if inspect.isgenerator(returned) or inspect.isasyncgen(returned) or inspect.iscoroutine(returned):
+        returned.close() if not inspect.isasyncgen(returned) else None
+        return Failed(
+            TypeError(f"{handler.name} has returned a {type(returned).__name__}, which has not run: await it, or loop over it")
+        )
     if handler.answers and ASKS in delivery.fields:
-        answer = context.returned if isinstance(context, Watched) else returned
         try:
-            reply = write_reply(delivery, reply_key(delivery.stream, ""), handler.codec, answer)
+            reply = write_reply(delivery, reply_key(delivery.stream, ""), handler.codec, returned)
         except Exception as error:  # noqa: BLE001  # a codec of the user's own may raise anything
             return Failed(error)
         publishes = publishes if reply is None else (*publishes, reply)

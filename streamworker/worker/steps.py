@@ -41,3 +41,8 @@ def rest(step: Callable[..., Any], work: Coroutine[Any, Any, Any], waits_for: An
                 waits_for = step(work.send, sent)
     except StopIteration as end:
         return end.value
+
+
+async def awaited(work: Any) -> Any:
+    """What is no coroutine, but can be awaited, as one."""
+    return await work

@@ -1,10 +1,9 @@
-"""What goes on when a place is free, and what is given back when there is none: in the lanes, in an order, or in batches."""
+"""What goes on when a place is free: in the lanes, in an order, or in batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamworker.delivery import Interrupted, Interruption
 from streamworker.worker.gathering import Gathering
 from streamworker.worker.lanes import Lanes
 from streamworker.worker.order import Order
@@ -24,24 +23,6 @@ class Turns:
         self._order = order
         self._gathering = gathering
         self._start = start
-
-    def close(self, *, start_batches: bool) -> None:
-        """Release what waits, but for batches that have a place; nothing more will come."""
-        if start_batches:
-            self._gathering.close_all()
-        self.give_back(Interruption.DRAIN)
-        self._order.drain()
-
-    def give_back(self, why: Interruption) -> None:
-        """Release what waits for a place; but what has an order waits on, for it would lose that."""
-        for pool in self._pools:
-            for _, trip in pool.lanes.clear():
-                trip.lane, trip.foregone = None, Interrupted(why)
-                pool.lanes.enter_beside()
-                self._start(trip)
-        for batched in self._gathering.clear():
-            batched.foregone = Interrupted(why)
-            self._start(batched)
 
     def start_what_may(self) -> None:
         """Start every waiting delivery whose lane has a free place, unless somebody is to be alone."""
