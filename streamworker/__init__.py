@@ -13,6 +13,7 @@ from streamworker.version import VERSION
 
 if TYPE_CHECKING:
     from streamworker.app import StreamWorker
+    from streamworker.batching import BatchContext
     from streamworker.codecs import Codec, FieldsCodec, JsonCodec
     from streamworker.delivery import Delivery
     from streamworker.effects import Idempotency, Transaction
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         ConnectionLost,
         DecodeError,
         EncodeError,
+        EntryFailed,
         HandlerTimeout,
         NoReply,
         NotConfirmed,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 __all__ = [
     "Backoff",
+    "BatchContext",
     "CallNext",
     "Codec",
     "ConnectionLost",
@@ -51,6 +54,7 @@ __all__ = [
     "Delivery",
     "Durability",
     "EncodeError",
+    "EntryFailed",
     "FieldsCodec",
     "HandlerTimeout",
     "Idempotency",
@@ -77,6 +81,7 @@ __all__ = [
 
 _HOMES = {
     "app": ("StreamWorker",),
+    "batching": ("BatchContext",),
     "codecs": ("Codec", "FieldsCodec", "JsonCodec"),
     "delivery": ("Delivery",),
     "effects": ("Idempotency", "Transaction"),
@@ -84,6 +89,7 @@ _HOMES = {
         "ConnectionLost",
         "DecodeError",
         "EncodeError",
+        "EntryFailed",
         "HandlerTimeout",
         "NoReply",
         "NotConfirmed",

@@ -11,6 +11,7 @@ from datetime import timedelta
 from secrets import token_hex
 from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
 
+from streamworker.batching import BatchHandlers
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
 from streamworker.codecs.replies import read_reply
@@ -34,7 +35,7 @@ from streamworker.outgoing import check_stream, encode_many, encode_outgoing, en
 from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
 from streamworker.publisher import Publisher
-from streamworker.registration import check_beside, check_handler, checked, make_handler, need_stream
+from streamworker.registration import checked, keep, make_handler, need_stream
 from streamworker.requester import Requester
 from streamworker.schedules import Schedules
 from streamworker.settings import ONLY_OUTSIDE, Settings
@@ -51,7 +52,7 @@ SLICE = 200
 SHORTEST_LEASE = timedelta(milliseconds=200)
 
 
-class StreamWorker(Listeners, Schedules):
+class StreamWorker(BatchHandlers, Listeners, Schedules):
     """A program's handlers and policies, and its way to publish.
 
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
@@ -144,16 +145,11 @@ class StreamWorker(Listeners, Schedules):
                 "idempotency": idempotency,
                 "writes_to": writes_to,
             }
-            self._add(make_handler(function, read_signature(function), streams, options, self))
+            keep(make_handler(function, read_signature(function), streams, options, self), self.handlers)
             return function
 
         need_stream("handler", streams)
         return register
-
-    def _add(self, handler: Handler) -> None:
-        check_handler(handler)
-        check_beside(handler, self.handlers)
-        self.handlers.append(handler)
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
         """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""

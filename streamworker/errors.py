@@ -40,6 +40,10 @@ class WorkerDied(StreamWorkerError):
     """Workers died while an entry ran alone, so it does not run again."""
 
 
+class EntryFailed(StreamWorkerError):
+    """A batch handler said of one entry that it failed, and gave the reason as text."""
+
+
 # ---- the server or the network is wrong -------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from streamworker.delivery import Delivery, Outgoing, PublishOptions
 from streamworker.effects import Idempotency, Transaction, Write
 from streamworker.errors import SetupError
 from streamworker.ordering import KeyReader, OrderingKey, key_reader
-from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.policies import BatchLimits, DeadLetterPolicy, RetryPolicy
 from streamworker.streams.keys import keys_of
 
 HandlerFunction: TypeAlias = Callable[..., Any]
@@ -34,7 +34,7 @@ class Handler:
 
     `concurrency` is `None` where the worker's setting decides. `type` is the `_type` header it takes; `None` takes the rest.
     `writes_to` are the keys that its transactions may write to, by name or with a `*` at the end; `None`: any. `key_of` reads what
-    `ordering_key` names, if anything is named.
+    `ordering_key` names, if anything is named. `batch` is when its batches are closed; `None`: it takes entries singly.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Handler:
     ordering_key: OrderingKey | None = None
     answers: bool = False
     """Whether what it returns may be a reply: it is not declared to return nothing."""
+    batch: BatchLimits | None = None
     key_of: KeyReader | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +89,7 @@ class Signature:
     wants_context: bool
 
 
-class _Nothing:
+class Nothing:
     """An awaitable that is done already, so that `publish` works with and without `await`."""
 
     __slots__ = ()
@@ -98,7 +99,7 @@ class _Nothing:
         yield
 
 
-_NOTHING = _Nothing()
+NOTHING = Nothing()
 
 
 @dataclass(slots=True, eq=False)
@@ -158,7 +159,7 @@ class Context:
         if self._publishes is None:
             self._publishes = []
         self._publishes.append(outgoing)
-        return _NOTHING
+        return NOTHING
 
     @property
     def publishes(self) -> tuple[Outgoing, ...]:
@@ -183,7 +184,8 @@ class Context:
         self._publishes = self._transaction = None
 
 
-CallNext: TypeAlias = Callable[[Context], Coroutine[Any, Any, None]]
+CallNext: TypeAlias = Callable[[Any], Coroutine[Any, Any, None]]
+"""Goes on with the context that the middleware was given: a `Context`, or the `BatchContext` of a batch."""
 Middleware: TypeAlias = Callable[[Context, CallNext], Awaitable[Any]]
 
 

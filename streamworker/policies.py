@@ -12,6 +12,7 @@ from typing import assert_never
 
 from streamworker.delivery import (
     ACK,
+    SUCCEEDED,
     Abandon,
     Ack,
     Crashed,
@@ -23,6 +24,7 @@ from streamworker.delivery import (
     Interruption,
     Malformed,
     Outcome,
+    Outgoing,
     Reason,
     Release,
     RetryLater,
@@ -148,6 +150,29 @@ class DeadLetterPolicy:
     def __post_init__(self) -> None:
         if self.keep_last is not None:
             _need_count("keep_last", self.keep_last, ", or None to keep all")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch is closed: at `max_size` entries, before it would hold more than `max_bytes`, or `max_wait` after its first entry."""
+
+    max_size: int
+    max_wait: timedelta
+    max_bytes: int | None = None
+
+
+def judge_entry(outcome: Outcome, error: BaseException | None, publishes: tuple[Outgoing, ...]) -> Outcome:
+    """What happened to one entry of a batch: `outcome` is the whole batch's, `error` and `publishes` are what was said of this entry.
+
+    An exception fails every entry; one that had its own error by then keeps that.
+    """
+    match outcome:
+        case Succeeded() if error is None:
+            return Succeeded(publishes) if publishes else SUCCEEDED
+        case Succeeded() | Failed() if error is not None:
+            return Failed(error)
+        case _:
+            return outcome
 
 
 def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: float, *, crowded: bool = False) -> Verdict:

@@ -11,7 +11,7 @@ from streamworker.codecs import Codec, codec_named
 from streamworker.effects import Idempotency
 from streamworker.errors import SetupError
 from streamworker.handlers import Handler, HandlerFunction, HandlerOptions, Signature, choose_executor, may_answer, name_of
-from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
+from streamworker.policies import LONGEST_DELAY, BatchLimits, DeadLetterPolicy, RetryPolicy
 from streamworker.streams.keys import has_tag, hashed_part, tag
 
 Policy = TypeVar("Policy")
@@ -32,8 +32,19 @@ class Defaults(Protocol):
     dead_letter: DeadLetterPolicy
 
 
+class Registry(Defaults, Protocol):
+    """A program that keeps its handlers."""
+
+    handlers: list[Handler]
+
+
 def make_handler(
-    function: HandlerFunction, signature: Signature, streams: tuple[str, ...], options: HandlerOptions, defaults: Defaults
+    function: HandlerFunction,
+    signature: Signature,
+    streams: tuple[str, ...],
+    options: HandlerOptions,
+    defaults: Defaults,
+    batch: BatchLimits | None = None,
 ) -> Handler:
     """The handler that a program registers, with its program's defaults where it says nothing itself."""
     codec, name = options.get("codec"), options.get("name")
@@ -58,8 +69,17 @@ def make_handler(
         idempotency=options.get("idempotency"),
         writes_to=keys_given(options.get("writes_to")),
         ordering_key=options.get("ordering_key"),
-        answers=may_answer(function),
+        # What a batch handler returns says which entries have failed.
+        answers=batch is None and may_answer(function),
+        batch=batch,
     )
+
+
+def keep(handler: Handler, others: list[Handler]) -> None:
+    """Put it beside the others of its program, where it makes sense by itself and beside them."""
+    check_handler(handler)
+    check_beside(handler, others)
+    others.append(handler)
 
 
 def check_handler(handler: Handler) -> None:

@@ -12,7 +12,7 @@ from streamworker.app import StreamWorker
 from streamworker.cli.showing import print_rows
 from streamworker.handlers import Handler
 from streamworker.observe.printing import printable
-from streamworker.policies import Backoff
+from streamworker.policies import Backoff, BatchLimits
 from streamworker.settings import Settings, format_duration
 from streamworker.streams.urls import redacted
 
@@ -40,12 +40,18 @@ def _handler_row(handler: Handler, settings: Settings, stream: str) -> Sequence[
 
 
 def _describe_body(handler: Handler) -> str:
-    """The body's type; the `_type` header and the codec where they are not the usual ones."""
+    """The body's type; the `_type` header and the codec where they are not the usual ones; how large its batches are."""
     annotation = handler.body_type
     name = annotation.__name__ if _is_plain_class(annotation) else str(annotation)
     kind = "" if handler.type is None else f" if {handler.type}"
     codec = "" if handler.codec.name == "fields" else f" ({handler.codec.name})"
-    return f"{name}{kind}{codec}"
+    return f"{name}{kind}{codec}" if handler.batch is None else f"list[{name}]{kind}{codec}, {_describe_batch(handler.batch)}"
+
+
+def _describe_batch(limits: BatchLimits) -> str:
+    """How many entries in which time, and in how many bytes where that is limited."""
+    size = "" if limits.max_bytes is None else f", {limits.max_bytes} bytes"
+    return f"{limits.max_size} in {format_duration(limits.max_wait)}{size}"
 
 
 def _is_plain_class(annotation: object) -> TypeGuard[type]:

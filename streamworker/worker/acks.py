@@ -56,6 +56,11 @@ class Acks:
         if len(self._waiting) == 1:
             self._wanted.set()
 
+    def gather_all(self, leases: list[Lease]) -> None:
+        """As `gather`, for the entries of a batch."""
+        self._waiting += leases
+        self._wanted.set()
+
     def ride(self, link: Link) -> None:
         """Send what waits over `link`, whose owner sends something else right after; another ride comes soon."""
         self._ride_comes = True

@@ -23,7 +23,7 @@ from streamworker.worker.places import Places
 from streamworker.worker.plan import Plan
 from streamworker.worker.settlement import Settlement
 from streamworker.worker.suspects import Suspects
-from streamworker.worker.trips import Start, Trip
+from streamworker.worker.trips import BatchedTrip, Start, Trip
 
 
 class Carrier:
@@ -123,6 +123,7 @@ class Carrier:
         """What happens to a delivery that has no place in a lane."""
         delivery, handler = trip.delivery, trip.handler
         if trip.foregone is not None:
+            trip.began -= trip.ran_for if isinstance(trip, BatchedTrip) else 0.0
             return trip.foregone
         if handler is None:
             return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])

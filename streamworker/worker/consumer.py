@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
@@ -14,9 +14,11 @@ from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import groups
 from streamworker.streams.keys import name_claim
 from streamworker.streams.wire import Link
+from streamworker.worker.batch_carrier import BatchCarrier
 from streamworker.worker.carrier import Carrier
 from streamworker.worker.crew import Crew
 from streamworker.worker.executor import Executor
+from streamworker.worker.gathering import Gathering
 from streamworker.worker.intake import Intake
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.names import NameClaim
@@ -31,6 +33,7 @@ from streamworker.worker.settlement import Settlement
 from streamworker.worker.suspects import Suspects
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.trips import Trip
+from streamworker.worker.turns import Turns
 from streamworker.worker.waiting import happens_within
 
 LAST_WORDS = timedelta(seconds=1)
@@ -61,11 +64,16 @@ class Consumer:
         self._settlement = Settlement(link, plan.group, keys, self._leases, log, self._promoter.expect)
         self._carrier = Carrier(plan, executor, self._leases, self._settlement, settled, log)
         self._crew = Crew(self._carrier.carry, self._carrier.was_cancelled, self._spawn)
+        self._batches = batches = BatchCarrier(executor, self._leases, self._settlement.acks, settled, log)
+        self._batch_crew = Crew(batches.carry, batches.was_cancelled, self._spawn)
+        self._gathering = gathering = Gathering(plan, pools, self._batch_crew.start)
         self._order = order = Order(plan, link, self._leases, pools, self._crew.start, log)
-        self._intake = intake = Intake(plan, link, self._leases, pools, order, self._crew.start, log)
-        suspects = Suspects(plan.isolation, link, executor, intake.join_lane, log)
+        self._intake = intake = Intake(plan, link, self._leases, pools, order, gathering, self._crew.start, log)
+        self._turns = turns = Turns(plan, pools, order, gathering, self._crew.start)
+        suspects = Suspects(plan.isolation, link, batches.run_alone, turns.join_lane, log)
         once = Once(link, keys, plan.isolation.ending, log)
         self._carrier.connect(suspects, once, order, self._crew.start, self._place_freed)
+        batches.connect(self._crew.start, self._places_freed, gathering.ended, gathering.hold_room)
         guard = SweepGuard(plan.lease, monotonic())
         self._reader = Reader(plan, link, pools, intake, guard, self._settlement.acks, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
@@ -74,7 +82,15 @@ class Consumer:
     def _place_freed(self, trip: Trip) -> None:
         if trip.delivery.lease.lost:
             self._reader.doubt()  # where nobody took it over, it is still pending under our name, and what comes after it must wait
-        pool = self._intake.leave(trip)
+        pool = self._turns.leave(trip)
+        if self._reader.wants_room:
+            self._reader.room_opened(pool)
+
+    def _places_freed(self, trips: Sequence[Trip], name: str) -> None:
+        """As `_place_freed`, for entries of one batch."""
+        if any(trip.delivery.lease.lost for trip in trips):
+            self._reader.doubt()
+        pool = self._gathering.leave_together(trips, name)
         if self._reader.wants_room:
             self._reader.room_opened(pool)
 
@@ -126,7 +142,7 @@ class Consumer:
 
     def go_on(self) -> None:
         """Begin again what there is to do."""
-        self._intake.start_what_may()
+        self._turns.start_what_may()
         self._reader.go_on()
 
     @property
@@ -164,7 +180,7 @@ class Consumer:
         for source in (self._reader, self._reclaimer, self._promoter):
             source.stop()
         self._isolation.close()
-        self._intake.close()
+        self._intake.close(start_batches=self._grace > timedelta(0))
         self._carrier.close()
         self._executor.wait_for_no_thread()
         await self._trips_end(self._grace)
@@ -179,7 +195,10 @@ class Consumer:
         await self._forget_myself()
 
     async def _trips_end(self, within: timedelta) -> None:
-        await happens_within(self._crew.empty, within.total_seconds())
+        """Of batches first, because their entries may go on singly."""
+        until = self._loop.time() + within.total_seconds()
+        for crew in (self._batch_crew, self._crew):
+            await happens_within(crew.empty, max(0.0, until - self._loop.time()))
 
     def _interrupt_all(self) -> None:
         self.interrupted += self._executor.interrupt_all(Interruption.DRAIN)
@@ -214,6 +233,7 @@ class Consumer:
     def _interrupt(self, lease: Lease) -> None:
         if not self._executor.interrupt(lease, Interruption.LEASE_LOST):
             self._order.lost(lease)
+            self._batches.let_go()
 
     def _lease_lost(self, lease: Lease) -> None:
         """Called in the keeper's thread."""

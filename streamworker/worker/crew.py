@@ -11,9 +11,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from streamworker.worker.trips import Trip
+Item = TypeVar("Item")
 
 SLICE_SECONDS = 0.005
 """How long trips may follow one another before the loop has its turn, so that a flood on one stream holds up nothing else."""
@@ -24,18 +24,18 @@ Rest: TypeAlias = Coroutine[Any, Any, None]
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
-class Crew:
-    """Starts trips in order. `carry` takes one as far as it goes without waiting, and gives the rest, if there is one.
+class Crew(Generic[Item]):
+    """Starts trips in order, each of a delivery or of a batch.
 
-    `broken` is called with a trip whose task was cancelled under it. `spawn` makes the members' tasks. Neither `carry` nor its rest may
-    raise anything but `CancelledError`.
+    `carry` takes one as far as it goes without waiting, and gives the rest, if there is one. `broken` is called with a trip whose task
+    was cancelled under it. `spawn` makes the members' tasks. Neither `carry` nor its rest may raise anything but `CancelledError`.
     """
 
-    def __init__(self, carry: Callable[[Trip], Rest | None], broken: Callable[[Trip], None], spawn: Spawn) -> None:
+    def __init__(self, carry: Callable[[Item], Rest | None], broken: Callable[[Item], None], spawn: Spawn) -> None:
         self._carry = carry
         self._broken = broken
         self._spawn = spawn
-        self._waiting: deque[Trip] = deque()
+        self._waiting: deque[Item] = deque()
         self._coming = 0
         self._at_work = False
         self._trips_wait = False
@@ -44,7 +44,7 @@ class Crew:
         """Set while no trip waits or is under way."""
         self.empty.set()
 
-    def start(self, trip: Trip) -> None:
+    def start(self, trip: Item) -> None:
         """Begin a trip at the loop's next turn, or sooner where a member is at work."""
         if self._under_way == 0:
             self.empty.clear()
@@ -71,7 +71,7 @@ class Crew:
         if held_up is not None:
             await self._see_home(*held_up)
 
-    def _carry_on(self, task: asyncio.Task[Any]) -> tuple[Trip, Rest] | None:
+    def _carry_on(self, task: asyncio.Task[Any]) -> tuple[Item, Rest] | None:
         """Carry what waits, until nothing is left, a slice is over, the task is cancelled, or one trip has to wait: that one is given."""
         waiting, carry = self._waiting, self._carry
         until = perf_counter() + SLICE_SECONDS
@@ -91,7 +91,7 @@ class Crew:
             self._at_work = False
         return None
 
-    async def _see_home(self, trip: Trip, rest: Rest) -> None:
+    async def _see_home(self, trip: Item, rest: Rest) -> None:
         try:
             await rest
         except asyncio.CancelledError:

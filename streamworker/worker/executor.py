@@ -18,23 +18,17 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from streamworker.delivery import (
-    SUCCEEDED,
-    Delivery,
-    Failed,
-    Interrupted,
-    Interruption,
-    Lease,
-    Malformed,
-    Outcome,
-)
+from streamworker.batching import BatchContext
+from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Malformed, Outcome
 from streamworker.errors import DecodeError
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
-from streamworker.worker.replies import Watched, note_returned, stopped, succeeded
+from streamworker.worker.chain import Watched, note_returned, wrap
+from streamworker.worker.replies import stopped, succeeded
 from streamworker.worker.steps import awaited, first_step, rest
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
 
+_AnyContext: TypeAlias = Context | BatchContext
 _Ended: TypeAlias = tuple[Any, BaseException | None]
 """What a function in a thread returned, or what it raised."""
 
@@ -53,11 +47,15 @@ class _Prepared:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A handler that has started and waits for something: `Executor.finish` awaits its end."""
+    """A handler that has started and waits for something: `Executor.finish` awaits its end.
 
-    delivery: Delivery
+    `under` is by what it is known: the lease of its entry, or the batch. `delivery` is `None` where it is a batch's.
+    """
+
+    under: object
+    delivery: Delivery | None
     prepared: _Prepared
-    context: Context | None
+    context: _AnyContext | None
     variables: contextvars.Context
     work: Coroutine[Any, Any, Any]
     waits_for: Any
@@ -71,8 +69,8 @@ class Executor:
 
     def __init__(self, middleware: Sequence[Middleware], state: Mapping[str, Any], publish: Publish, threads: int) -> None:
         self._middleware = tuple(middleware)
-        self._state = state
-        self._publish = publish
+        self.state: Mapping[str, Any] = state
+        self.publish: Publish = publish
         self._variables = contextvars.copy_context()
         self._prepared: dict[str, _Prepared] = {}
         self._running: dict[int, Run] = {}
@@ -103,7 +101,7 @@ class Executor:
             if prepared.chain is None and not handler.wants_context:
                 work = handler.function(body)
             else:
-                context = (Context if prepared.chain is None else Watched)(delivery, handler, body, self._state, self._publish)
+                context = (Context if prepared.chain is None else Watched)(delivery, handler, body, self.state, self.publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             return Failed(error)
@@ -116,14 +114,30 @@ class Executor:
             return SUCCEEDED if simple else succeeded(delivery, handler, context, end.value)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             return Failed(error)
-        return Run(delivery, prepared, context, variables, work, waits_for)
+        return Run(delivery.lease, delivery, prepared, context, variables, work, waits_for)
+
+    def begin_batch(self, context: BatchContext) -> Outcome | Run:
+        """As `begin`, for entries that were decoded already."""
+        handler = context.handler
+        prepared = self._prepared.get(handler.name) or self._prepare(handler)
+        if prepared.chain is None:
+            raise TypeError(f"{handler.name} takes no batches")
+        # Its entries may be of several streams, so its log lines know none.
+        variables = (prepared.contexts.get("") or self._know(prepared, "", group=handler.group)).copy()
+        try:
+            work = prepared.chain(context)
+            return Run(context.under, None, prepared, context, variables, work, variables.run(work.send, None))
+        except StopIteration:
+            return succeeded(None, handler, context, None)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
+            return Failed(error)
 
     async def finish(self, run: Run) -> Outcome:
         """What happened in the end, awaited in the task in which the run has begun. Raises a cancellation that is not ours."""
         run.task = task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a handler runs in a task")
-        number, timeout = id(run.delivery.lease), run.prepared.timeout
+        number, timeout = id(run.under), run.prepared.timeout
         self._running[number] = run
         try:
             if timeout is not None:
@@ -147,9 +161,9 @@ class Executor:
                 task.uncancel()
         return succeeded(run.delivery, run.prepared.handler, run.context, returned)
 
-    def interrupt(self, lease: Lease, why: Interruption) -> bool:
-        """Stop the handler that runs under this lease; false when none does. A thread cannot be stopped, only left alone."""
-        run = self._running.get(id(lease))
+    def interrupt(self, under: object, why: Interruption) -> bool:
+        """Stop the handler that runs under this lease, or for this batch; false when none does. A thread can only be left alone."""
+        run = self._running.get(id(under))
         if run is None or run.stopped is not None:
             return False
         run.stopped = why
@@ -159,15 +173,15 @@ class Executor:
 
     def interrupt_all(self, why: Interruption) -> int:
         """Stop every handler that runs; answers how many were stopped by that."""
-        return sum(self.interrupt(run.delivery.lease, why) for run in list(self._running.values()))
+        return sum(self.interrupt(run.under, why) for run in list(self._running.values()))
 
-    def overstays(self, delivery: Delivery) -> bool:
-        """Whether the delivery has its outcome while its thread still runs."""
-        return id(delivery.lease) in self._occupied and not self._waits_for_none
+    def overstays(self, under: object) -> bool:
+        """Whether the delivery of this lease, or this batch, has its outcome while its thread still runs."""
+        return id(under) in self._occupied and not self._waits_for_none
 
-    async def vacated(self, delivery: Delivery, within: timedelta) -> bool:
-        """Wait until the delivery's thread, if it has one, has really ended: until then its place is taken. False when it has not."""
-        occupied = self._occupied.get(id(delivery.lease))
+    async def vacated(self, under: object, within: timedelta) -> bool:
+        """Wait until the thread, if there is one, has really ended: until then its place is taken. False when it has not."""
+        occupied = self._occupied.get(id(under))
         if occupied is None or self._waits_for_none:
             return True
         return await happens_within(occupied, within.total_seconds())
@@ -189,20 +203,20 @@ class Executor:
 
     def _prepare(self, handler: Handler) -> _Prepared:
         chain = None
-        if self._middleware or handler.executor != "async":
+        if self._middleware or handler.executor != "async" or handler.batch is not None:
             innermost: CallNext = self._call_async if handler.executor == "async" else self._call_in_thread
             # The first registered is the outermost.
-            chain = reduce(self._wrap, reversed(self._middleware), innermost)
+            chain = reduce(wrap, reversed(self._middleware), innermost)
         prepared = self._prepared[handler.name] = _Prepared(handler, chain)
         return prepared
 
     def _know_stream(self, prepared: _Prepared, delivery: Delivery) -> contextvars.Context:
+        return self._know(prepared, delivery.stream, stream=delivery.stream, group=delivery.group, attempt=1)
+
+    def _know(self, prepared: _Prepared, name: str, **facts: Any) -> contextvars.Context:
         """The context variables that all runs of a handler on one stream begin with; the user's own log lines carry the delivery too."""
-        variables = prepared.contexts[delivery.stream] = self._variables.copy()
-        handler = prepared.handler.name
-        variables.run(
-            structlog.contextvars.bind_contextvars, stream=delivery.stream, group=delivery.group, handler=handler, attempt=1
-        )
+        variables = prepared.contexts[name] = self._variables.copy()
+        variables.run(structlog.contextvars.bind_contextvars, **facts, handler=prepared.handler.name)
         return variables
 
     def _time_is_over(self, run: Run) -> None:
@@ -210,37 +224,20 @@ class Executor:
             run.timed_out = True
             _cancel(run)
 
-    def _wrap(self, inner: CallNext, middleware: Middleware) -> CallNext:
-        async def enter(context: Context) -> None:
-            try:
-                await inner(context)
-            finally:
-                if isinstance(context, Watched):
-                    context.unended -= 1
-
-        def call_next(context: Context) -> Coroutine[Any, Any, None]:
-            if isinstance(context, Watched):
-                context.unended += 1
-            return enter(context)
-
-        async def call(context: Context) -> None:
-            await middleware(context, call_next)
-
-        return call
-
-    async def _call_async(self, context: Context) -> None:
+    async def _call_async(self, context: _AnyContext) -> None:
         note_returned(context, await context.handler.function(*_arguments(context)))
 
-    async def _call_in_thread(self, context: Context) -> None:
+    async def _call_in_thread(self, context: _AnyContext) -> None:
         loop = asyncio.get_running_loop()
-        occupied = self._occupied[id(context.delivery.lease)] = asyncio.Event()
+        number = id(context.delivery.lease) if isinstance(context, Context) else id(context.under)
+        occupied = self._occupied[number] = asyncio.Event()
         inside = contextvars.copy_context()
         future: Future[_Ended] = self._threads.submit(inside.run, _run_to_end, context.handler.function, _arguments(context))
 
         def vacate(_: Future[_Ended]) -> None:
             # The loop is closed when the process ended without waiting for this thread; then nobody asks any more.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._vacate, id(context.delivery.lease), occupied)
+                loop.call_soon_threadsafe(self._vacate, number, occupied)
 
         future.add_done_callback(vacate)
         returned, error = await asyncio.wrap_future(future)
@@ -264,7 +261,7 @@ def _run_to_end(function: HandlerFunction, arguments: tuple[Any, ...]) -> _Ended
         return None, error
 
 
-def _arguments(context: Context) -> tuple[Any, ...]:
+def _arguments(context: _AnyContext) -> tuple[Any, ...]:
     return (context.body, context) if context.handler.wants_context else (context.body,)
 
 

@@ -15,13 +15,13 @@ from streamworker.streams import reading
 from streamworker.streams.reading import Fresh, Page, Taken
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import UNTOUCHED, Binding, receive, size_of
-from streamworker.worker.lanes import Lanes
+from streamworker.worker.gathering import Gathering
 from streamworker.worker.latecomers import still_ours
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.order import Order
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
-from streamworker.worker.trips import Start, Trip
+from streamworker.worker.trips import BatchedTrip, Start, Trip
 
 ALL = 1 << 50
 """More bytes than there are."""
@@ -30,11 +30,19 @@ ALL = 1 << 50
 class Intake:
     """The door through which every entry comes in, and the only place that knows which of them are held here already.
 
-    `start` begins a delivery's trip; those of ordered handlers are started by `order`.
+    `start` begins a delivery's trip; those of ordered handlers are started by `order`, and those of batch handlers by `gathering`.
     """
 
     def __init__(
-        self, plan: Plan, link: Link, leases: LeaseKeeper, pools: Sequence[Pool], order: Order, start: Start, log: Any
+        self,
+        plan: Plan,
+        link: Link,
+        leases: LeaseKeeper,
+        pools: Sequence[Pool],
+        order: Order,
+        gathering: Gathering,
+        start: Start,
+        log: Any,
     ) -> None:
         self._plan = plan
         self._link = link
@@ -43,6 +51,7 @@ class Intake:
         self.order: Order = order
         """Who keeps the order of what is taken in."""
         self._start = start
+        self._gathering = gathering
         self._log = log
         self._pool_of = {binding.keys.stream: pool for pool in pools for binding in pool.bindings}
         self._binding_of = {key: b for b in plan.bindings for key in (b.keys.stream, b.keys.retry)}
@@ -53,9 +62,11 @@ class Intake:
         self.lock: asyncio.Lock = asyncio.Lock()
         """Held by sweeps and by reconciling: to either, the other's reply on its way would look like a lost one."""
 
-    def close(self) -> None:
-        """From now on, whatever still comes in is released; and so is what waits."""
+    def close(self, *, start_batches: bool) -> None:
+        """From now on, whatever still comes in is released; and so is what waits, but for batches that have a place."""
         self._closed = True
+        if start_batches:
+            self._gathering.close_all()
         self.give_back(Interruption.DRAIN)
         self.order.drain()
 
@@ -63,6 +74,9 @@ class Intake:
         """Release what waits for a place; but what has an order waits on, for it would lose that."""
         for pool in self._pools:
             self.send_back(pool, pool.lanes.clear(), why)
+        for batched in self._gathering.clear():
+            batched.foregone = Interrupted(why)
+            self._start(batched)
 
     def send_back(self, pool: Pool, waiting: Iterable[tuple[str, Trip]], why: Interruption) -> None:
         """Release what was taken out of a pool's lines."""
@@ -132,48 +146,6 @@ class Intake:
     def lost_of(self, key: str) -> list[str]:
         """What is held here of it though its lease is lost: its handlers have not ended yet."""
         return self._leases.lost_ids(key)
-
-    def start_what_may(self) -> None:
-        """Start every waiting delivery whose lane has a free place, unless somebody is to be alone."""
-        if self._isolation.wanted:
-            return
-        for pool in self._pools:
-            for _, trip in pool.lanes.ready():
-                self._start(trip)
-        self.order.start_what_may()
-
-    def join_lane(self, trip: Trip) -> None:
-        """A delivery that has run alone goes on in company, in its handler's lane; nothing else of that runs."""
-        if trip.handler is not None and trip.lane is None:
-            trip.lane = trip.handler.name
-            self._pool_of[trip.delivery.stream].lanes.join(trip.lane)
-
-    def leave(self, trip: Trip) -> Pool:
-        """A delivery has ended, in its lane or beside them: start the next one; answers the pool in which there may be room again."""
-        pool = self._pool_of[trip.delivery.stream]
-        lanes = pool.lanes
-        if trip.ticket is not None:
-            self._leave_in_order(trip, lanes)
-            return pool
-        self._budget.give_back(trip.delivery.size)
-        if trip.lane is None:
-            lanes.leave_beside()
-        elif self._isolation.wanted:
-            lanes.release(trip.lane)
-        else:
-            following = lanes.follow(trip.lane)
-            if following is not None:
-                self._start(following)
-        return pool
-
-    def _leave_in_order(self, trip: Trip, lanes: Lanes[Trip]) -> None:
-        if trip.again is None:
-            self._budget.give_back(trip.delivery.size)
-        if trip.lane is None:
-            lanes.leave_beside()
-        else:
-            lanes.release(trip.lane)
-        self.order.leave(trip)
 
     async def _reconcile(self, key: str, group: str) -> bool:
         """Page by page, so that no more is here than there is memory for; only that somebody died is written down to the end."""
@@ -248,6 +220,9 @@ class Intake:
         foregone = None if simple and self._may_start_in(pool) else self._foregone(delivery, handler, damage)
         if handler is None or foregone is not None or is_suspect(delivery):
             self._start_beside(pool, Trip(delivery, handler, foregone))
+            return
+        if handler.batch is not None:
+            self._gathering.add(BatchedTrip(delivery, handler), handler.name)
             return
         trip = Trip(delivery, handler, None, handler.name)
         if pool.lanes.begin(handler.name):

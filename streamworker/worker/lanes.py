@@ -13,11 +13,14 @@ BARRED = 1 << 40
 
 
 class Lanes(Generic[Item]):
-    """Lanes by name, each with a limit of running items. What was offered is started in order within its lane, and never lost."""
+    """Lanes by name, each with a limit of running items. What was offered is started in order within its lane, and never lost.
 
-    def __init__(self, limits: Mapping[str, int]) -> None:
+    `beside` is room for items that need no lane here, because they are handled in batches.
+    """
+
+    def __init__(self, limits: Mapping[str, int], beside: int = 0) -> None:
         self._limits = dict(limits)
-        self.places = sum(limits.values())
+        self.places = sum(limits.values()) + beside
         self._bars = 0
         self._lines: dict[str, deque[Item]] = {name: deque() for name in limits}
         self._running = dict.fromkeys(limits, 0)
@@ -85,17 +88,17 @@ class Lanes(Generic[Item]):
         self.held -= 1
         self.ended += 1
 
-    def enter_beside(self) -> None:
-        """Count an item that needs no lane, because no handler will see it, but takes room all the same."""
-        self.held += 1
-        self._beside += 1
+    def enter_beside(self, items: int = 1) -> None:
+        """Count an item that needs no lane, because no handler will see it by itself, but takes room all the same."""
+        self.held += items
+        self._beside += items
 
-    def leave_beside(self) -> None:
+    def leave_beside(self, items: int = 1) -> None:
         """Such an item has ended."""
-        if self._beside == 0:
-            raise ValueError("nothing is beside the lanes")
-        self.held -= 1
-        self._beside -= 1
+        if self._beside < items:
+            raise ValueError("there are not so many beside the lanes")
+        self.held -= items
+        self._beside -= items
 
     def join(self, lane: str) -> None:
         """An item that was beside the lanes runs in this one from now on."""
@@ -104,8 +107,8 @@ class Lanes(Generic[Item]):
         self._running[lane] += 1
 
     def free(self, lane: str) -> int:
-        """How many more items of this lane could run at once."""
-        return max(0, self._limits[lane] - self._running[lane] - len(self._lines[lane]))
+        """How many more items of this lane could run at once; none, where there is no such lane because they are handled in batches."""
+        return max(0, self._limits[lane] - self._running[lane] - len(self._lines[lane])) if lane in self._limits else 0
 
     @property
     def has_surplus(self) -> bool:

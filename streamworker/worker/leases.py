@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from random import uniform
 from time import monotonic
@@ -116,6 +116,14 @@ class LeaseKeeper:
         if lease.renewed_at < monotonic() - self._seconds * GIVE_UP_AT:
             self._lose([lease], "it waited here for longer than it could be renewed")
         return not lease.lost
+
+    def any_unfit(self, leases: Sequence[Lease]) -> bool:
+        """What `is_good` says, for many at once: whether one of them is lost, now if not before."""
+        latest = monotonic() - self._seconds * GIVE_UP_AT
+        lapsed = [lease for lease in leases if lease.renewed_at < latest]
+        if lapsed:
+            self._lose(lapsed, "they waited here for longer than they could be renewed")
+        return any(lease.lost for lease in leases)
 
     @property
     def can_renew(self) -> bool:

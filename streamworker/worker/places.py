@@ -21,7 +21,7 @@ class Places:
 
     async def leave(self, trip: Trip) -> None:
         """A trip has been settled; a thread that overran its time keeps the place until it ends."""
-        if self._executor.overstays(trip.delivery):
+        if self._executor.overstays(trip.delivery.lease):
             await self._wait_for_thread(trip)
         self.free(trip)
 
@@ -32,15 +32,16 @@ class Places:
             self._freed(trip)
 
     async def _wait_for_thread(self, trip: Trip) -> None:
-        since = perf_counter()
-        while True:
-            self._log.error(
-                "handler.overdue",
-                stream=trip.delivery.stream,
-                entry_id=trip.delivery.id,
-                handler=None if trip.handler is None else trip.handler.name,
-                seconds=round(perf_counter() - since),
-                why="its time is over and its entry settled, but its thread still runs and keeps its place",
-            )
-            if await self._executor.vacated(trip.delivery, REMINDER):
-                return
+        handler = None if trip.handler is None else trip.handler.name
+        facts = {"stream": trip.delivery.stream, "entry_id": trip.delivery.id, "handler": handler}
+        await wait_for_thread(self._executor, trip.delivery.lease, self._log.bind(**facts))
+
+
+async def wait_for_thread(executor: Executor, under: object, log: Any) -> None:
+    """Wait until the thread of this lease or batch ends, and say so now and then; `log` knows which handler it is."""
+    since = perf_counter()
+    while True:
+        why = "its time is over and its entry settled, but its thread still runs and keeps its place"
+        log.error("handler.overdue", seconds=round(perf_counter() - since), why=why)
+        if await executor.vacated(under, REMINDER):
+            return

@@ -109,4 +109,12 @@ def pools_of(bindings: Sequence[Binding], limits: Mapping[str, int]) -> list[Poo
             else:
                 apart.append((cluster_names, cluster))
         clusters = [*apart, (names, members)]
-    return [Pool(members, Lanes({name: limits[name] for name in sorted(names)})) for names, members in clusters]
+    return [_pool(members, limits) for _, members in clusters]
+
+
+def _pool(bindings: Sequence[Binding], limits: Mapping[str, int]) -> Pool:
+    """A handler of batches has room for as many entries as all its batches at once can hold, and no lane: they have a line of their own."""
+    handlers = {handler.name: handler for binding in bindings for handler in binding.handlers}
+    batched = {name: handler.batch for name, handler in handlers.items() if handler.batch is not None}
+    beside = sum(limits[name] * of.max_size for name, of in batched.items())
+    return Pool(bindings, Lanes({name: limits[name] for name in sorted(handlers) if name not in batched}, beside))

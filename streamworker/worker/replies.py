@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from dataclasses import dataclass, field
 from typing import Any
 
+from streamworker.batching import BatchContext
 from streamworker.codecs.replies import ASKS, write_failure, write_reply
 from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Outcome, Outgoing, Reason, Succeeded
 from streamworker.effects import Write
 from streamworker.errors import HandlerTimeout
 from streamworker.handlers import Context, Handler
 from streamworker.streams.keys import reply_key
+from streamworker.worker.chain import Watched, is_unended
 
 
-@dataclass(slots=True, eq=False)
-class Watched(Context):
-    """A context that goes through middleware, or to a thread.
+def succeeded(delivery: Delivery | None, handler: Handler, context: Context | BatchContext | None, returned: Any) -> Outcome:
+    """Success, with what was published, and with what the handler has returned as the reply where the entry asks for one.
 
-    `unended` is how often `call_next` was called and what it stands for has not ended; `returned` is what the handler has returned.
+    A batch has no `delivery`: what it publishes belongs to its entries, and it answers nobody.
     """
-
-    unended: int = field(default=0, init=False, repr=False)
-    returned: Any = field(default=None, init=False, repr=False)
-
-
-def note_returned(context: Context, returned: Any) -> None:
-    """Keep what the handler has returned, which middleware does not hand on."""
-    if isinstance(context, Watched):
-        context.returned = returned
-
-
-def succeeded(delivery: Delivery, handler: Handler, context: Context | None, returned: Any) -> Outcome:
-    """Success, with what was published, and with what the handler has returned as the reply where the entry asks for one."""
+    if is_unended(context):
+        return Failed(RuntimeError("a middleware has called call_next without awaiting its end: write `await call_next(ctx)`"))
+    if delivery is None or isinstance(context, BatchContext):
+        return SUCCEEDED
     publishes: tuple[Outgoing, ...] = ()
     writes: tuple[Write, ...] = ()
     if context is not None:
         publishes, writes = context.publishes, context.writes
     if isinstance(context, Watched):
-        if context.unended:
-            return Failed(RuntimeError("a middleware has called call_next without awaiting its end: write `await call_next(ctx)`"))
         returned = context.returned
     if inspect.isgenerator(returned) or inspect.isasyncgen(returned) or inspect.iscoroutine(returned):
         returned.close() if not inspect.isasyncgen(returned) else None

@@ -8,10 +8,10 @@ it runs alone 3. One that runs for longer than it may be alone goes on in compan
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 from streamworker.delivery import Delivery, Interrupted, Interruption, Outcome, Succeeded
 from streamworker.errors import ConnectionLost, ServerError
@@ -22,19 +22,20 @@ from streamworker.streams.faults import sentence
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.book import Book
-from streamworker.worker.executor import Executor
 from streamworker.worker.isolation import Isolation
 from streamworker.worker.trips import Trip
 from streamworker.worker.waiting import happens_within
 
+RunOne: TypeAlias = Callable[[Delivery, Handler], Coroutine[Any, Any, Outcome]]
+
 
 class Suspects:
-    """The suspects of one consumer. `joins_lane` gives one that goes on in company its place in its handler's lane."""
+    """The suspects of one consumer, run by `run_one`. `joins_lane` gives one that goes on in company its place in its handler's lane."""
 
-    def __init__(self, isolation: Isolation, link: Link, executor: Executor, joins_lane: Callable[[Trip], None], log: Any) -> None:
+    def __init__(self, isolation: Isolation, link: Link, run_one: RunOne, joins_lane: Callable[[Trip], None], log: Any) -> None:
         self._isolation = isolation
         self._link = link
-        self._executor = executor
+        self._run_one = run_one
         self._joins_lane = joins_lane
         self._log = log
         self._trouble = Trouble(log, "isolation")
@@ -61,7 +62,7 @@ class Suspects:
                 why="a worker died with it in its hands",
             )
             trip.began = perf_counter()
-            running = asyncio.create_task(self._executor.run(delivery, handler))
+            running = asyncio.create_task(self._run_one(delivery, handler))
             if not await self._ends_alone(running, delivery):
                 self._goes_on_in_company(trip, handler)
         outcome = await running

@@ -49,4 +49,11 @@ class Trip:
         return self.handler is not None and self.foregone is None
 
 
+@dataclass(slots=True, eq=False)
+class BatchedTrip(Trip):
+    """A trip that is made in a batch, and by itself from there on where that is needed; `ran_for` is how long the batch took."""
+
+    ran_for: float = 0.0
+
+
 Start: TypeAlias = Callable[[Trip], None]

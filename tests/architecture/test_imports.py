@@ -28,6 +28,7 @@ FLOORS: list[set[str]] = [
     {"handlers", "outgoing", "admin"},
     {"publisher", "sync_publisher", "requester"},
     {"registration", "schedules", "listeners"},
+    {"batching"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor"},

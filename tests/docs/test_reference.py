@@ -203,6 +203,7 @@ def parameters_of(function: Any) -> Iterator[str]:
     [
         ("## StreamWorker", streamworker.StreamWorker.__init__),
         ("### handler", streamworker.StreamWorker.handler),
+        ("### batch_handler", streamworker.StreamWorker.batch_handler),
         ("### publish, publish_many", streamworker.StreamWorker.publish),
         ("### every, cron", streamworker.StreamWorker.every),
         ("### every, cron", streamworker.StreamWorker.cron),
@@ -219,6 +220,8 @@ def parameters_of(function: Any) -> Iterator[str]:
             if callable(method) and name[0] != "_"
         ],
         ("## Idempotency", streamworker.Idempotency),
+        ("## BatchContext", streamworker.BatchContext.fail),
+        ("## BatchContext", streamworker.BatchContext.publish),
         ("## RetryPolicy", streamworker.RetryPolicy),
         ("## DeadLetterPolicy", streamworker.DeadLetterPolicy),
         ("## Backoff", streamworker.Backoff.exponential),
@@ -240,18 +243,19 @@ def test_every_parameter_is_described(heading, function):
     assert [] == [name for name in parameters if not re.search(rf"\b{name}\b", text)]
 
 
+OF_THE_WORKER = {"history", "lease", "under", "is_all_good", "said_of", "take_returned"}
+"""What is not for handlers."""
+
+
 @pytest.mark.parametrize(
-    "kind", [streamworker.Context, streamworker.Delivery, streamworker.ListenerContext], ids=lambda kind: kind.__name__
+    "kind",
+    [streamworker.Context, streamworker.BatchContext, streamworker.Delivery, streamworker.ListenerContext],
+    ids=lambda kind: kind.__name__,
 )
 def test_every_attribute_is_described(kind):
     """What a handler can ask for."""
     text = section((REFERENCE / "api.md").read_text(), f"## {kind.__name__}")
-    names = {name for name in [*kind.__dataclass_fields__, *vars(kind)] if not name.startswith("_")} - {
-        "history",
-        "lease",
-        "unentered",
-        "returned",
-    }
+    names = {name for name in [*kind.__dataclass_fields__, *vars(kind)] if not name.startswith("_")} - OF_THE_WORKER
 
     assert [] == sorted(name for name in names if not re.search(rf"\b{name}\b", text))
 

@@ -22,16 +22,16 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-def streamworker(*arguments: str, url: str = "redis://localhost:1/0") -> subprocess.CompletedProcess[str]:
+def streamworker(*arguments: str, url: str = "redis://localhost:1/0", folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would; what it prints is kept."""
     environment = os.environ | {"STREAMWORKER_REDIS_URL": url}
     command = [sys.executable, "-m", "streamworker", *arguments]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=50, check=False)
 
 
-def work_off(example: str, url: str) -> str:
-    """Run the example until nothing is left to do; answers its log."""
-    ended = streamworker("run", f"examples/{example}", "--burst", url=url)
+def work_off(example: str, url: str, folder: Path = ROOT) -> str:
+    """Run the example in this folder until nothing is left to do; answers its log."""
+    ended = streamworker("run", str(ROOT / "examples" / example), "--burst", url=url, folder=folder)
     assert 0 == ended.returncode, ended.stderr
     return ended.stderr
 
@@ -147,6 +147,23 @@ async def test_ordering_books_each_account_in_order(server, aredis):
 
     assert {b"a": [(0, 100), (1, 120), (3, 123)], b"b": [(2, 1), (4, 5)]} == of
     assert [b"b", b"b"] == [line[b"account"] for line in statements[:2]]
+
+
+async def test_batches_count_each_click_once(server, aredis, tmp_path):
+    """Hundreds in a few transactions; the one that is no page is set aside, the one that is not known yet comes back by itself."""
+    pages = ["/home"] * 640 + ["/checkout", "nonsense", "/not-yet"]
+    for number, page in enumerate(pages):
+        await aredis.xadd("clicks", {"page": page, "visitor": f"v{number}"})
+    log = work_off("batches.py", server.url, tmp_path)
+    [letter] = await dead_letters(aredis, "clicks", "click-counts")
+    with closing(sqlite3.connect(tmp_path / "clicks.db")) as db:
+        counts = dict(db.execute("SELECT page, count(*) FROM clicks GROUP BY page"))
+
+    assert {"/home": 640, "/checkout": 1, "/not-yet": 1} == counts
+    assert ("rejected", b"nonsense") == (letter.notes["reason"], letter.fields[1])
+    assert [b"/checkout"] == [fields[b"page"] for _, fields in await aredis.xrange("checkouts")]
+    assert log.count("clicks.counted") < 10
+    assert 0 == await pending(aredis, "clicks", "click-counts")
 
 
 async def test_publishing_places_orders_once_and_reminds_of_what_is_not_paid(server, aredis):

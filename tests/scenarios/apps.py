@@ -10,12 +10,13 @@ import json
 import os
 import signal
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from streamworker import Backoff, Context, RetryPolicy, StreamWorker
+from streamworker import Backoff, BatchContext, Context, Delivery, RetryPolicy, StreamWorker
 
 LEDGER = Path(os.environ["LEDGER"])
 
@@ -26,7 +27,14 @@ class Order(BaseModel):
     kill: bool = False
 
 
-def note(event: str, ctx: Context, number: int) -> None:
+@dataclass(frozen=True)
+class OneOf:
+    """What `note` asks of a context, for one entry of a batch."""
+
+    delivery: Delivery
+
+
+def note(event: str, ctx: Context | OneOf, number: int) -> None:
     """One line, written at once, so that a SIGKILL loses none."""
     line = {
         "event": event,
@@ -56,6 +64,21 @@ async def charge(order: Order, ctx: Context) -> None:
     note("started", ctx, order.number)
     await asyncio.sleep(order.seconds)
     note("done", ctx, order.number)
+
+
+@app.batch_handler("batched", max_size=20, max_wait=timedelta(milliseconds=100), concurrency=2)
+async def charge_many(orders: list[Order], ctx: BatchContext) -> None:
+    contexts = [OneOf(delivery) for delivery in ctx.deliveries]
+    for order, one in zip(orders, contexts, strict=True):
+        note("started", one, order.number)
+    await asyncio.sleep(max(order.seconds for order in orders) if len(orders) > 1 else 0)  # what must run alone is quick
+    for position, (order, one) in enumerate(zip(orders, contexts, strict=True)):
+        ctx.publish(position, "charged", {"number": order.number})
+        if order.kill and one.delivery.attempt == 1:
+            ctx.fail(position, "the first time")
+            note("failed", one, order.number)
+        else:
+            note("done", one, order.number)
 
 
 @app.handler("poisoned", timeout=timedelta(seconds=10))

@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Protocol
 
 from pydantic import BaseModel
 
-from streamworker import Context, Snooze
+from streamworker import Context, Delivery, Snooze
 
 
 class Work(BaseModel):
@@ -25,7 +26,14 @@ class Work(BaseModel):
     payload: str = ""
 
 
-def note(event: str, work: Work, ctx: Context) -> None:
+class HasDelivery(Protocol):
+    """A context, or what stands for it."""
+
+    @property
+    def delivery(self) -> Delivery: ...
+
+
+def note(event: str, work: Work, ctx: HasDelivery) -> None:
     """One line, written at once and whole, so that a SIGKILL loses none."""
     line = {
         "event": event,

@@ -132,6 +132,18 @@ BUGS = (
         (Edit("streams/scripts/tick.lua", "redis.call('SET', KEYS[1], text(tick))\n", ""),),
     ),
     Bug(
+        "what a batch handler says of single entries is not heeded",
+        "kill -9 in the midst of batches",
+        frozenset({"I21"}),
+        (
+            Edit(
+                "worker/batch_carrier.py",
+                "if outcome is not SUCCEEDED or not context.is_all_good or",
+                "if outcome is not SUCCEEDED or",
+            ),
+        ),
+    ),
+    Bug(
         "an entry is acknowledged before its handler runs",
         "kill -9 of workers",
         frozenset({"I1"}),

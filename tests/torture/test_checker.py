@@ -233,6 +233,13 @@ def test_what_is_written_with_an_acknowledgement_is_there_exactly_once(kind, wri
     assert broken == seen(a_history(published=(published(kind=kind),), collected={"effects": written}))
 
 
+@pytest.mark.parametrize(("committed", "broken"), [((1,), set()), ((1, 1), {"I21"}), ((), {"I21"}), ((1, 2), {"I21"})])
+def test_what_a_batch_publishes_for_an_entry_is_there_exactly_once(committed, broken):
+    """As what a handler of its own does; an entry that publishes nothing is not missed."""
+    assert broken == seen(a_history(published=(published(kind="batch"),), collected={"batches": committed}))
+    assert set() == seen(a_history(published=(published(kind="batch-silent"),)))
+
+
 def test_a_killer_is_stopped_after_one_death_in_company_and_three_alone():
     """The fifth worker must not die of it."""
 

@@ -467,7 +467,7 @@ async def test_a_thread_past_its_timeout_keeps_its_place_until_it_ends(executor:
     await started.wait()
     time.advance(timedelta(hours=1))
     outcome = await running
-    vacated = asyncio.create_task(executor.vacated(delivery, timedelta(hours=1)))
+    vacated = asyncio.create_task(executor.vacated(delivery.lease, timedelta(hours=1)))
     await asyncio.sleep(0)
 
     assert isinstance(outcome, Failed)
@@ -484,7 +484,7 @@ async def test_a_thread_that_has_ended_has_left_its_place(executor: Executor) ->
         delivery = a_delivery()
         await executor.run(delivery, handler)
 
-        await executor.vacated(delivery, timedelta(hours=1))
+        await executor.vacated(delivery.lease, timedelta(hours=1))
 
 
 async def test_a_middleware_that_forgets_to_await_has_failed(executor: Executor) -> None:
@@ -507,14 +507,14 @@ async def test_threads_that_do_not_end_can_be_abandoned(executor: Executor, gate
     await started.wait()
     executor.interrupt(delivery.lease, Interruption.DRAIN)
     await running
-    vacated = asyncio.create_task(executor.vacated(delivery, timedelta(hours=1)))
+    vacated = asyncio.create_task(executor.vacated(delivery.lease, timedelta(hours=1)))
     await asyncio.sleep(0)
 
-    assert executor.overstays(delivery)
+    assert executor.overstays(delivery.lease)
     assert not vacated.done()
     executor.wait_for_no_thread()
     assert await vacated
-    assert not executor.overstays(delivery)
+    assert not executor.overstays(delivery.lease)
 
 
 # ---- interruptions -------------------------------------------------------------------------------------------------------------
@@ -633,7 +633,7 @@ async def test_an_interrupted_thread_is_left_alone_but_keeps_its_place(executor:
 
     assert executor.interrupt(delivery.lease, Interruption.LEASE_LOST)
     assert Interrupted(Interruption.LEASE_LOST) == await outcome
-    vacated = asyncio.create_task(executor.vacated(delivery, timedelta(hours=1)))
+    vacated = asyncio.create_task(executor.vacated(delivery.lease, timedelta(hours=1)))
     await asyncio.sleep(0)
     assert not vacated.done()
 
@@ -667,7 +667,7 @@ async def test_a_call_that_still_waits_for_a_thread_never_starts(narrow: Executo
 
     assert narrow.interrupt(second.lease, Interruption.DRAIN)
     assert Interrupted(Interruption.DRAIN) == await queued
-    await narrow.vacated(second, timedelta(hours=1))
+    await narrow.vacated(second.lease, timedelta(hours=1))
 
     gate.set()
     assert Succeeded() == await running

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamworker.policies import BatchLimits
 from streamworker.worker.bindings import Binding
 from streamworker.worker.pools import Pool, pools_of
 from tests.factories import a_binding, a_delivery, a_handler
@@ -94,3 +97,18 @@ def _reachable(binding: Binding, pool: Pool) -> set[str]:
         if more == found:
             return found
         found = more
+
+
+def test_a_handler_of_batches_has_room_for_its_batches_and_no_lane_of_its_own() -> None:
+    """So a pool that is full is not read in part for it; what others have free still is."""
+    batched = a_handler(name="a", batch=BatchLimits(10, timedelta(seconds=1)))
+    both = a_binding("orders", batched, a_handler(name="b", type="b"))
+    [pool] = pools_of([both, _binding("clicks", "b")], {"a": 3, "b": 2})
+
+    assert 3 * 10 + 2 == pool.room
+    pool.lanes.enter_beside(3 * 10 + 2)
+    part = pool.part_with_room()
+
+    assert 0 == pool.room
+    assert part is not None
+    assert (["clicks"], 2) == ([binding.keys.stream for binding in part.bindings], part.room)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from functools import partial, wraps
@@ -11,10 +12,12 @@ import pytest
 from pydantic import BaseModel, Field
 
 from streamworker.app import StreamWorker
+from streamworker.batching import BatchContext
 from streamworker.codecs import JsonCodec
+from streamworker.effects import Idempotency
 from streamworker.errors import DecodeError, SetupError
 from streamworker.handlers import CallNext, Context, Signature, choose_executor, read_signature
-from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.policies import BatchLimits, DeadLetterPolicy, RetryPolicy
 
 
 class Order(BaseModel):
@@ -453,3 +456,103 @@ def test_handlers_that_contradict_one_another_are_refused(first: dict[str, Any],
 
     assert says in str(caught.value)
     assert 1 == len(app.handlers)
+
+
+# ---- batches -------------------------------------------------------------------------------------------------------------------
+
+
+async def charge_many(orders: list[Order], ctx: BatchContext) -> None:
+    """The plainest handler of batches that has a context."""
+
+
+def test_a_batch_handler_takes_a_list_and_says_how_long_it_may_be() -> None:
+    """Its body's type is that of one entry; the function stays what it was."""
+    app = an_app()
+
+    assert charge_many is app.batch_handler("orders", max_size=5, max_wait=timedelta(seconds=2), max_bytes=1_000)(charge_many)
+    [handler] = app.handlers
+    assert (Order, True) == (handler.body_type, handler.wants_context)
+    assert BatchLimits(5, timedelta(seconds=2), 1_000) == handler.batch
+
+
+def test_a_batch_has_a_hundred_entries_in_a_second_where_nothing_else_is_said() -> None:
+    """And no limit of bytes; a context is not needed."""
+    app = an_app()
+
+    @app.batch_handler("orders", type="order", concurrency=2)
+    def charge_all(orders: list[dict[str, str]]) -> None:
+        """In a thread."""
+
+    [handler] = app.handlers
+    assert BatchLimits(100, timedelta(seconds=1)) == handler.batch
+    assert ("thread", 2, False) == (handler.executor, handler.concurrency, handler.wants_context)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_size": 0}, "max_size is a whole number of at least 1, not 0"),
+        ({"max_size": 1.5}, "max_size is a whole number of at least 1, not 1.5"),
+        ({"max_wait": timedelta(seconds=-1)}, "max_wait is a timedelta of at least 0"),
+        ({"max_wait": 2}, "max_wait is a timedelta of at least 0"),
+        ({"max_bytes": 0}, "max_bytes is a whole number of at least 1, not 0"),
+        ({"ordering_key": "customer"}, "cannot have ordering_key=: a batch holds entries of many keys at once"),
+        ({"idempotency": Idempotency(timedelta(hours=1))}, "cannot have idempotency=: its mark is one entry's"),
+        ({"writes_to": ["{orders}:done"]}, "cannot have writes_to=: a batch has no transaction"),
+        ({"executor": "process"}, "cannot have executor=:"),
+        ({"max_age": 1}, "there is no option max_age="),
+        ({"concurrency": 0}, "concurrency is a whole number of at least 1"),
+    ],
+)
+def test_a_batch_handler_with_a_wrong_option_fails_with_a_sentence(options: dict[str, Any], says: str) -> None:
+    """When it is registered, and is not kept."""
+    app = an_app()
+
+    with pytest.raises(SetupError) as caught:
+        app.batch_handler("orders", **options)(charge_many)
+
+    assert says in str(caught.value)
+    assert [] == app.handlers
+
+
+async def takes_one(order: Order) -> None:
+    """No list."""
+
+
+async def takes_anything(orders) -> None:  # type: ignore[no-untyped-def]
+    """Nobody knows what."""
+
+
+async def takes_a_bare_list(orders: list, ctx: BatchContext) -> None:  # type: ignore[type-arg]
+    """A list of nobody knows what."""
+
+
+async def takes_the_wrong_context(orders: list[Order], ctx: Context) -> None:
+    """That of a single entry."""
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (takes_one, "does not take a list: annotate its first parameter, such as `orders: list[OrderPlaced]`"),
+        (takes_anything, "does not take a list"),
+        (takes_a_bare_list, "does not take a list"),
+        (takes_the_wrong_context, "its second parameter 'ctx' is a BatchContext, or has a default"),
+    ],
+)
+def test_a_function_that_takes_no_batch_is_refused(function: Callable[..., Any], says: str) -> None:
+    """By its annotations."""
+    with pytest.raises(SetupError, match=re.escape(says)):
+        an_app().batch_handler("orders")(function)
+
+
+def test_a_single_handler_is_given_no_context_of_batches() -> None:
+    """The sentence names the one that it is given."""
+    with pytest.raises(SetupError, match="its second parameter 'ctx' is a Context"):
+        an_app().handler("orders")(charge_many)
+
+
+def test_a_bare_decorator_says_what_to_write() -> None:
+    """With the stream's name."""
+    with pytest.raises(SetupError, match=re.escape('write @app.batch_handler("stream")')):
+        an_app().batch_handler(charge_many)  # type: ignore[arg-type]

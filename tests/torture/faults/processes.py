@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from math import inf
 
 from redis.exceptions import RedisError
 
@@ -33,13 +34,16 @@ def stop_and_continue(scene: Scene) -> None:
         worker.freeze(False)
 
 
-def take_over(scene: Scene) -> None:
-    """Another consumer claims entries that are being run, as an operator or a foreign program may. Their workers must let go."""
+def take_over(scene: Scene, deliveries: float = inf) -> None:
+    """Another consumer claims entries that are being run, as an operator or a foreign program may. Their workers must let go.
+
+    Only those that were delivered so often at most: the thief counts as one who died, and three of them alone are the end of an entry.
+    """
     try:
         pending = scene.admin.xpending_range(STREAM, GROUP, "-", "+", 50)
     except RedisError:
         return
-    held = [row for row in pending if row["consumer"] != THIEF.encode()]
+    held = [row for row in pending if row["consumer"] != THIEF.encode() and row["times_delivered"] <= deliveries]
     # The oldest are those that run longest.
     for row in held[:2]:
         entry_id = row["message_id"].decode()
@@ -49,9 +53,9 @@ def take_over(scene: Scene) -> None:
             scene.fired += 1
 
 
-def take_over_and_leave(scene: Scene) -> None:
+def take_over_and_leave(scene: Scene, deliveries: float = inf) -> None:
     """Again and again; in the end nothing is left with the thief, and its name goes."""
-    again_and_again(take_over, 0.4)(scene)
+    again_and_again(lambda scene: take_over(scene, deliveries), 0.4)(scene)
     until(lambda: not scene.admin.xpending_range(STREAM, GROUP, "-", "+", 1, THIEF), 20, "all is taken back from the thief")
     scene.admin.xgroup_delconsumer(STREAM, GROUP, THIEF)
 

@@ -1,0 +1,110 @@
+"""Which entries are handled together, and which batch may start now. Pure: the time is an argument, and nothing is awaited."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from streamworker.handlers import Handler
+from streamworker.policies import BatchLimits
+from streamworker.worker.trips import BatchedTrip
+
+
+class Batch:
+    """Trips that are handled together.
+
+    `closes_at` is when it starts though it is not full, `began` when it did (`perf_counter`), `taken` how many its handler was given.
+    """
+
+    __slots__ = ("began", "closes_at", "handler", "has_ended", "size", "taken", "trips")
+
+    def __init__(self, handler: Handler, closes_at: float) -> None:
+        self.handler = handler
+        self.closes_at = closes_at
+        self.trips: list[BatchedTrip] = []
+        self.size = 0
+        self.began = 0.0
+        self.taken = 0
+        self.has_ended = False
+
+
+class Line:
+    """One handler's batches: the open one, those that are closed and wait for a place, and how many run.
+
+    An open batch whose time has come goes on taking entries for as long as there is no place for it.
+    """
+
+    def __init__(self, handler: Handler, limits: BatchLimits, places: int) -> None:
+        self._handler = handler
+        self._limits = limits
+        self._wait = limits.max_wait.total_seconds()
+        self._places = places
+        self._running = 0
+        self._closed: deque[Batch] = deque()
+        self._open: Batch | None = None
+
+    def put(self, trip: BatchedTrip, now: float) -> bool:
+        """Add a trip; answers whether something is new that has to be looked after: a batch that was opened or closed."""
+        size, limits, batch = trip.delivery.size, self._limits, self._open
+        is_new = False
+        if batch is not None and limits.max_bytes is not None and batch.size + size > limits.max_bytes:
+            self._closed.append(batch)
+            batch = None
+        if batch is None:
+            batch = self._open = Batch(self._handler, now + self._wait)
+            is_new = True
+        batch.trips.append(trip)
+        batch.size += size
+        if len(batch.trips) >= limits.max_size or (limits.max_bytes is not None and batch.size >= limits.max_bytes):
+            self._closed.append(batch)
+            self._open = None
+            return True
+        return is_new
+
+    def take(self, now: float) -> Batch | None:
+        """A batch that may start now, if there is one; it counts as running from here on."""
+        if self._running >= self._places:
+            return None
+        batch: Batch | None
+        if self._closed:
+            batch = self._closed.popleft()
+        elif self._open is not None and self._open.closes_at < now:
+            batch, self._open = self._open, None
+        else:
+            return None
+        self._running += 1
+        return batch
+
+    def hasten(self, now: float) -> bool:
+        """Let the open batch wait no longer than until now; false where there is none that would."""
+        if self._open is None or self._open.closes_at <= now:
+            return False
+        self._open.closes_at = now
+        return True
+
+    def close(self) -> None:
+        """Let the open batch wait for nothing more."""
+        if self._open is not None:
+            self._closed.append(self._open)
+            self._open = None
+
+    def join(self) -> None:
+        """Something runs that did not wait here."""
+        self._running += 1
+
+    def release(self) -> None:
+        """A batch of this line has ended."""
+        if self._running == 0:
+            raise ValueError("no batch runs")
+        self._running -= 1
+
+    def due_at(self, now: float) -> float | None:
+        """When the open batch has to be looked at; `None` where there is none, or nothing will happen by time alone."""
+        return None if self._open is None or self._open.closes_at < now else self._open.closes_at
+
+    def clear(self) -> Sequence[BatchedTrip]:
+        """Take out everything that waits."""
+        self.close()
+        waiting = [trip for batch in self._closed for trip in batch.trips]
+        self._closed.clear()
+        return waiting

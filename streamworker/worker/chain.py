@@ -1,0 +1,65 @@
+"""Middleware around a handler, and what it does not hand on: that a call has not ended, and what the handler returned."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamworker.batching import BatchContext
+from streamworker.handlers import CallNext, Context, Middleware
+
+
+@dataclass(slots=True, eq=False)
+class Watched(Context):
+    """A context that goes through middleware, or to a thread.
+
+    `unended` is how often `call_next` was called and what it stands for has not ended; `returned` is what the handler has returned.
+    """
+
+    unended: int = field(default=0, init=False, repr=False)
+    returned: Any = field(default=None, init=False, repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class WatchedBatch(BatchContext):
+    """The same for a batch, which takes what is returned itself."""
+
+    unended: int = field(default=0, init=False, repr=False)
+
+
+WATCHED = (Watched, WatchedBatch)
+
+
+def wrap(inner: CallNext, middleware: Middleware) -> CallNext:
+    """`inner` with a middleware around it."""
+
+    async def enter(context: Any) -> None:
+        try:
+            await inner(context)
+        finally:
+            if isinstance(context, WATCHED):
+                context.unended -= 1
+
+    def call_next(context: Any) -> Coroutine[Any, Any, None]:
+        if isinstance(context, WATCHED):
+            context.unended += 1
+        return enter(context)
+
+    async def call(context: Any) -> None:
+        await middleware(context, call_next)
+
+    return call
+
+
+def is_unended(context: object) -> bool:
+    """Whether a middleware has called `call_next` and not awaited its end."""
+    return isinstance(context, WATCHED) and context.unended > 0
+
+
+def note_returned(context: Context | BatchContext, returned: Any) -> None:
+    """Keep what the handler has returned, which middleware does not hand on."""
+    if isinstance(context, BatchContext):
+        context.take_returned(returned)
+    elif isinstance(context, Watched):
+        context.returned = returned

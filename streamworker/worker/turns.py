@@ -1,0 +1,71 @@
+"""What goes on when a place is free: in the lanes, in an order, or in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from streamworker.worker.gathering import Gathering
+from streamworker.worker.lanes import Lanes
+from streamworker.worker.order import Order
+from streamworker.worker.plan import Plan
+from streamworker.worker.pools import Pool
+from streamworker.worker.trips import Start, Trip
+
+
+class Turns:
+    """Whose turn it is among what was taken in. `start` begins a delivery's trip."""
+
+    def __init__(self, plan: Plan, pools: Sequence[Pool], order: Order, gathering: Gathering, start: Start) -> None:
+        self._pools = pools
+        self._pool_of = {binding.keys.stream: pool for pool in pools for binding in pool.bindings}
+        self._isolation = plan.isolation
+        self._budget = plan.budget
+        self._order = order
+        self._gathering = gathering
+        self._start = start
+
+    def start_what_may(self) -> None:
+        """Start every waiting delivery whose lane has a free place, unless somebody is to be alone."""
+        if self._isolation.wanted:
+            return
+        for pool in self._pools:
+            for _, trip in pool.lanes.ready():
+                self._start(trip)
+        self._gathering.start_what_may()
+        self._order.start_what_may()
+
+    def join_lane(self, trip: Trip) -> None:
+        """A delivery that has run alone goes on in company, in its handler's lane; nothing else of that runs."""
+        if trip.handler is not None and trip.handler.batch is not None:
+            self._gathering.join(trip, trip.handler.name)
+        elif trip.handler is not None and trip.lane is None:
+            trip.lane = trip.handler.name
+            self._pool_of[trip.delivery.stream].lanes.join(trip.lane)
+
+    def leave(self, trip: Trip) -> Pool:
+        """A delivery has ended, in its lane or beside them: start the next one; answers the pool in which there may be room again."""
+        pool = self._pool_of[trip.delivery.stream]
+        lanes = pool.lanes
+        if trip.ticket is not None:
+            self._leave_in_order(trip, lanes)
+            return pool
+        self._budget.give_back(trip.delivery.size)
+        if trip.lane is None:
+            lanes.leave_beside()
+            self._gathering.leave(trip)
+        elif self._isolation.wanted:
+            lanes.release(trip.lane)
+        else:
+            following = lanes.follow(trip.lane)
+            if following is not None:
+                self._start(following)
+        return pool
+
+    def _leave_in_order(self, trip: Trip, lanes: Lanes[Trip]) -> None:
+        if trip.again is None:
+            self._budget.give_back(trip.delivery.size)
+        if trip.lane is None:
+            lanes.leave_beside()
+        else:
+            lanes.release(trip.lane)
+        self._order.leave(trip)
