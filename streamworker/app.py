@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
 from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
 
@@ -81,6 +81,7 @@ class StreamWorker:
         self._codec = codec_named(codec)
         self._arguments = _given(redis_url, settings)
         self._publisher = Publisher(self._codec, lambda: Endpoint(self.settings().read_redis_url))
+        self._lent = False
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f"{self.name!r}, "
@@ -195,6 +196,18 @@ class StreamWorker:
         """Publish to this server from now on: a worker calls it with its own, which an option may have named."""
         self._publisher = Publisher(self._codec, lambda: endpoint)
 
+    @contextmanager
+    def publishing_to(self, endpoint: Endpoint) -> Iterator[None]:
+        """Publish to this server until the block ends. Raises `SetupError` inside another one."""
+        if self._lent:
+            raise SetupError("this app has a TestWorker already: one at a time, or give each an app of its own")
+        before, self._lent = self._publisher, True
+        self.publish_to(endpoint)
+        try:
+            yield
+        finally:
+            self._publisher, self._lent = before, False
+
     async def close(self) -> None:
         """End the publishing connection; a later publish opens a new one."""
         await self._publisher.close()
@@ -204,6 +217,11 @@ class StreamWorker:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    @property
+    def codec(self) -> Codec:
+        """How bodies are written, and read by handlers that do not say otherwise."""
+        return self._codec
 
     # ---- settings -----------------------------------------------------------------------------------------------------------
 

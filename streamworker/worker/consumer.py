@@ -14,7 +14,7 @@ from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import groups
 from streamworker.streams.keys import name_claim
 from streamworker.streams.wire import Link
-from streamworker.worker.carrier import Carrier
+from streamworker.worker.carrier import Carrier, Witness
 from streamworker.worker.crew import Crew
 from streamworker.worker.executor import Executor
 from streamworker.worker.intake import Intake, Plan
@@ -123,6 +123,18 @@ class Consumer:
         """Begin again what there is to do."""
         self._intake.start_what_may()
         self._reader.go_on()
+
+    def be_seen_by(self, witness: Witness) -> None:
+        """Tell `witness` of every delivery what happened to it and what was decided."""
+        self._carrier.be_seen_by(witness)
+
+    def lose(self, lease: Lease, why: str) -> None:
+        """Give a lease up, and interrupt the handler that runs under it; the entry stays pending with whoever has it."""
+        self._leases.lose(lease, why)
+
+    def sweep(self) -> None:
+        """Look now for entries whose lease ran out, and not only when it is time to."""
+        self._reclaimer.sweep()
 
     @property
     def busy(self) -> int:

@@ -27,7 +27,7 @@ FLOORS: list[set[str]] = [
     {"registration"},
     {"app", "observe"},
     {"worker", PACKAGE},
-    {"supervisor"},
+    {"supervisor", "testing"},
     {"demo"},
     {"cli"},
     {"__main__"},

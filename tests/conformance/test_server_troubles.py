@@ -290,7 +290,9 @@ async def test_an_entry_that_killed_its_workers_is_set_aside_before_any_user_cod
     await aredis.xgroup_create("orders", "billing", "0", mkstream=True)
     await add(aredis, 1)
     [[_, [[entry_id, _]]]] = await aredis.xreadgroup("billing", "dead-1", {"orders": ">"})
-    await aredis.xclaim("orders", "billing", "dead-4", 0, [entry_id], retrycount=2_007)  # two died with it alone, and it was running alone again
+    await aredis.xclaim(
+        "orders", "billing", "dead-4", 0, [entry_id], retrycount=2_007
+    )  # two died with it alone, and it was running alone again
 
     async with working(taking(ledger), server.url):
         await eventually(lambda: aredis.exists("{orders}:dlq:billing"))

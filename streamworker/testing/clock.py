@@ -1,0 +1,73 @@
+"""The time of a test: it stands still until the test moves it, and then stops at everything that comes due on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from streamworker.streams import inspecting, rehearsing, settling
+from streamworker.streams.keys import GroupKeys
+from streamworker.streams.wire import Link
+from streamworker.testing.process import LEASE
+from streamworker.worker.bindings import Binding
+
+PAGE = 1_000
+MILLISECOND = timedelta(milliseconds=1)
+
+
+class Clock:
+    """The time of one worker's test, which reads `bindings` as `consumer`. What is pending with others lapses after `lease`."""
+
+    def __init__(self, link: Link, bindings: Sequence[Binding], consumer: str, lease: timedelta) -> None:
+        self._link = link
+        self._bindings = bindings
+        self._groups: list[tuple[GroupKeys, str]] = [(binding.keys, binding.group) for binding in bindings]
+        self._consumer = consumer
+        self._lease_ms = lease // MILLISECOND
+        self._lapses: dict[tuple[str, str, str, str], int] = {}
+        self.now_ms: int = 0
+
+    @property
+    def now(self) -> datetime:
+        """What time it is."""
+        return datetime.fromtimestamp(self.now_ms / 1000, UTC)
+
+    async def start(self) -> None:
+        """Begin at the time that the server's database was taken."""
+        self.now_ms = await rehearsing.now_ms(self._link)
+
+    async def to_do(self) -> rehearsing.ToDo:
+        """What there is to do now; what is due is put where the worker reads it."""
+        to_do = await rehearsing.look(self._link, self._groups, self._consumer, LEASE)
+        if to_do.due:
+            for keys, _ in self._groups:
+                await settling.promote(self._link, keys, limit=PAGE)
+        if to_do.lapsed:
+            await rehearsing.may_sweep_again(self._link, [keys for keys, _ in self._groups])
+        return to_do
+
+    async def next_due_ms(self) -> int | None:
+        """When the next thing comes due: a retry, or the lease of an entry whose worker has died."""
+        times = [ms for keys, _ in self._groups for ms in (await rehearsing.due_times_ms(self._link, keys.due)).values()]
+        await self._note_lapses()
+        return min([*times, *self._lapses.values()], default=None)
+
+    async def move(self, to_ms: int) -> None:
+        """Let it be that time; what lapses by then looks as if it had."""
+        await rehearsing.move(self._link, to_ms, to_ms - self.now_ms)
+        self.now_ms = to_ms
+        for (key, group, entry_id, consumer), lapses_ms in list(self._lapses.items()):
+            if lapses_ms <= to_ms:
+                await rehearsing.hand_over(self._link, key, group, entry_id, consumer, idle=LEASE)
+                del self._lapses[key, group, entry_id, consumer]
+
+    async def _note_lapses(self) -> None:
+        """The lease of what others have counts from when it was first seen, which is before the time was moved since."""
+        there = {
+            (key, binding.group, entry.id, entry.consumer)
+            for binding in self._bindings
+            for key in (binding.keys.retry, binding.keys.stream)
+            for entry in await inspecting.pending(self._link, key, binding.group, count=PAGE)
+            if entry.consumer != self._consumer
+        }
+        self._lapses = {one: self._lapses.get(one, self.now_ms + self._lease_ms) for one in there}
