@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from streamworker.handlers import CallNext, Context, Middleware
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
     from streamworker.settings import Settings
+    from streamworker.stream import Stream
 
 __version__ = VERSION
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "Settings",
     "SetupError",
     "Snooze",
+    "Stream",
     "StreamWorker",
     "StreamWorkerError",
     "__version__",
@@ -77,6 +79,7 @@ _HOMES = {
     "handlers": ("CallNext", "Context", "Middleware"),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
     "settings": ("Settings",),
+    "stream": ("Stream",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

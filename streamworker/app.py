@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
-from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
+from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args, overload
 
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
@@ -28,8 +28,10 @@ from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.publisher import Publisher
 from streamworker.registration import check_beside, check_handler, checked, group_of
 from streamworker.settings import ONLY_OUTSIDE, Settings
+from streamworker.stream import Stream
 from streamworker.streams.connections import Endpoint
 
+Body = TypeVar("Body")
 Function = TypeVar("Function", bound=HandlerFunction)
 MiddlewareFunction = TypeVar("MiddlewareFunction", bound=Middleware)
 Lifespan: TypeAlias = Callable[["StreamWorker"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
@@ -138,6 +140,18 @@ class StreamWorker:
         if streams and callable(streams[0]):
             raise SetupError('write @app.handler("stream"), with the stream\'s name: a handler needs to know where to read')
         return register
+
+    @overload
+    def stream(self, name: str, body_type: type[Body]) -> Stream[Body]: ...
+    @overload
+    def stream(self, name: str, body_type: Any) -> Stream[Any]: ...
+    def stream(self, name: str, body_type: Any) -> Stream[Any]:
+        """A stream and the type of its bodies, to publish to and to register handlers of, checked by type checkers.
+
+        Raises `SetupError` where the type cannot be a body.
+        """
+        self._codec.decoder(body_type)
+        return Stream(self, name, body_type)
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
         """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""

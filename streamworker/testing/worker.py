@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from streamworker.app import StreamWorker
 from streamworker.delivery import Delivery, Outcome, Outgoing, PublishOptions, Verdict
+from streamworker.destination import Destination, name_of_stream
 from streamworker.errors import SetupError
 from streamworker.handlers import Handler, name_of
 from streamworker.settings import Settings
@@ -88,10 +89,15 @@ class TestWorker:
 
     # ---- give it work -------------------------------------------------------------------------------------------------------
 
-    async def publish(self, stream: str, body: Any, **options: Unpack[PublishOptions]) -> str:
+    @overload
+    async def publish(self, stream: Destination[Body], body: Body, **options: Unpack[PublishOptions]) -> str: ...
+    @overload
+    async def publish(self, stream: str, body: object, **options: Unpack[PublishOptions]) -> str: ...
+    async def publish(self, stream: str | Destination[Any], body: Any, **options: Unpack[PublishOptions]) -> str:
         """Add an entry for a handler of this app, as `app.publish` does; answers its id. Raises `LookupError` without one."""
-        self._check_stream(stream)
-        return await self._app.publish(stream, body, **options)
+        name = name_of_stream(stream, body)
+        self._check_stream(name)
+        return await self._app.publish(name, body, **options)
 
     async def add(self, stream: str, fields: Mapping[str | bytes, str | bytes]) -> str:
         """Add an entry of exactly these fields, as any other program could (XADD); answers its id."""
@@ -158,11 +164,15 @@ class TestWorker:
     # ---- see what came of it ------------------------------------------------------------------------------------------------
 
     @overload
+    async def published(self, stream: Destination[Body]) -> list[Body]: ...
+    @overload
     async def published(self, stream: str) -> list[dict[str, str]]: ...
     @overload
     async def published(self, stream: str, body_type: type[Body]) -> list[Body]: ...
-    async def published(self, stream: str, body_type: Any = dict[str, str]) -> list[Any]:
+    async def published(self, stream: str | Destination[Any], body_type: Any = dict[str, str]) -> list[Any]:
         """The bodies of all entries of a stream, oldest first; as `body_type`, or as text by field."""
+        if isinstance(stream, Destination):
+            body_type, stream = stream.body_type, stream.name
         codecs = [handler.codec for handler in self._app.handlers if stream in handler.streams]
         return await reading.bodies(self._link, stream, codecs[0] if codecs else self._app.codec, body_type)
 

@@ -20,11 +20,11 @@ ROOT = Path(streamworker.__file__).parent
 
 FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
-    {"delivery"},
+    {"delivery", "destination"},
     {"addresses"},
     {"policies", "codecs", "settings", "streams", "embedded"},
     {"handlers", "publisher", "admin"},
-    {"registration"},
+    {"registration", "stream"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor", "testing"},
@@ -37,7 +37,7 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "entries", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes",
+    "delivery", "destination", "entries", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes",
     "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
 )  # fmt: skip
