@@ -70,3 +70,12 @@ async def test_orders_are_invoiced_once_or_set_aside(server, aredis):
     assert 6 == log.count("order.came_in")
     assert '"tenant": "eu"' in log
     assert 0 == await pending(aredis)
+
+
+def test_the_example_of_a_test_passes():
+    """As a user runs it, in a folder of their own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", "examples/test_temperature.py"]
+    tested = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+
+    assert 0 == tested.returncode, tested.stdout
+    assert "4 passed" in tested.stdout
