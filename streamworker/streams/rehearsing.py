@@ -58,6 +58,12 @@ async def look(link: Link, groups: Sequence[tuple[GroupKeys, str]], consumer: st
     return ToDo(due, lapsed, bool(busy))
 
 
+async def next_due_ms(link: Link, key: str) -> int | None:
+    """When the first of what waits in this sorted set is due."""
+    reply = await link.call("ZRANGE", key, 0, 0, "WITHSCORES")
+    return int(float(reply[1])) if reply else None
+
+
 async def due_times_ms(link: Link, key: str) -> dict[str, int]:
     """When what waits in this sorted set is due, the first first."""
     reply = await link.call("ZRANGE", key, 0, -1, "WITHSCORES")

@@ -48,9 +48,9 @@ class Clock:
 
     async def next_due_ms(self) -> int | None:
         """When the next thing comes due: a retry, or the lease of an entry whose worker has died."""
-        times = [ms for keys, _ in self._groups for ms in (await rehearsing.due_times_ms(self._link, keys.due)).values()]
+        firsts = [await rehearsing.next_due_ms(self._link, keys.due) for keys, _ in self._groups]
         await self._note_lapses()
-        return min([*times, *self._lapses.values()], default=None)
+        return min([*(ms for ms in firsts if ms is not None), *self._lapses.values()], default=None)
 
     async def move(self, to_ms: int) -> None:
         """Let it be that time; what lapses by then looks as if it had."""

@@ -192,3 +192,71 @@ async def test_a_chain_of_handlers(redis_url: str | None) -> None:
         await worker.run_until_idle()
         assert sorted(map(str, range(20))) == sorted(done)
         assert 40 == len(worker.deliveries())
+
+
+async def test_what_nobody_handles_is_set_aside_in_the_end(redis_url: str | None) -> None:
+    """An entry of a type that no handler takes waits for newer workers, and then is a dead letter."""
+    app = StreamWorker(group="g")
+
+    @app.handler("work", type="Known")
+    async def work(body: dict[str, str]) -> None: ...
+
+    async with TestWorker(app, redis_url=redis_url) as worker:
+        await worker.publish("work", {"a": "1"}, type="Unknown")
+        await worker.run_until_idle()
+        assert [("unroutable", "retry")] == [(d.outcome, d.verdict) for d in worker.deliveries()]
+        await worker.advance(timedelta(hours=1))
+        assert ["unroutable"] == [letter.reason for letter in await worker.dead_letters()]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_handler_in_a_thread_fails_and_crashes_too(redis_url: str | None, when: str) -> None:
+    """As one on the loop does."""
+    app = StreamWorker(group="g", lease=timedelta(minutes=2))
+    done: list[str] = []
+
+    @app.handler("work")
+    def work(body: dict[str, str]) -> None:
+        done.append(body["n"])
+
+    async with TestWorker(app, redis_url=redis_url) as worker:
+        worker.crash_next(work, when=when)  # type: ignore[arg-type]
+        worker.fail_next(work, OSError("no"))
+        entry_id = await worker.publish("work", {"n": "1"})
+        await worker.advance(timedelta(minutes=2))
+        await worker.advance(timedelta(minutes=5))
+        assert (["1"] if when == "before" else ["1", "1"]) == done
+        assert [("crashed", None), ("failed", "retry"), ("succeeded", "ack")] == [
+            (d.outcome, d.verdict) for d in worker.deliveries(entry_id)
+        ]
+
+
+async def test_a_crash_of_a_retry_is_taken_over_as_well(redis_url: str | None, shop: Shop) -> None:
+    """It lies in another stream than a new entry; its attempts go on from where they were."""
+    async with TestWorker(shop.app, redis_url=redis_url) as worker:
+        worker.fail_next("charge", ValueError("no"))
+        worker.crash_next("charge")
+        entry_id = await worker.publish("orders", Order(order_id=7, cents=990))
+        await worker.advance(MINUTE)
+        assert [entry_id] == [entry.id for entry in await worker.pending()]
+        await worker.advance(timedelta(seconds=30))
+        assert [("failed", 1), ("crashed", 2), ("succeeded", 2)] == [(d.outcome, d.attempt) for d in worker.deliveries(entry_id)]
+        assert [] == await worker.pending()
+
+
+async def test_many_things_that_come_due_come_due_in_order(redis_url: str | None) -> None:
+    """Whatever the order in which they were put aside, and each at its own time."""
+    app = StreamWorker(group="g")
+
+    @app.handler("work", concurrency=1)
+    async def work(body: dict[str, str], ctx: Context) -> None:
+        if ctx.delivery.attempt == 1:
+            raise Retry(after=timedelta(minutes=int(body["after"])))
+
+    minutes = [7, 3, 9, 1, 5, 8, 2, 6, 4]
+    async with TestWorker(app, redis_url=redis_url) as worker:
+        began = worker.now
+        for after in minutes:
+            await worker.publish("work", {"after": after})
+        await worker.advance(timedelta(minutes=10))
+        assert [MINUTE * after for after in sorted(minutes)] == [d.at - began for d in worker.deliveries() if d.attempt == 2]
