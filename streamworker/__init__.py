@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         DecodeError,
         EncodeError,
         HandlerTimeout,
+        NotConfirmed,
+        PublishFailed,
         Reject,
         Retry,
         ServerError,
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     )
     from streamworker.handlers import CallNext, Context, Middleware
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
+    from streamworker.posting import Durability
     from streamworker.settings import Settings
     from streamworker.stream import Stream
+    from streamworker.sync_publisher import SyncPublisher
 
 __version__ = VERSION
 __all__ = [
@@ -42,11 +46,14 @@ __all__ = [
     "DeadLetterPolicy",
     "DecodeError",
     "Delivery",
+    "Durability",
     "EncodeError",
     "FieldsCodec",
     "HandlerTimeout",
     "JsonCodec",
     "Middleware",
+    "NotConfirmed",
+    "PublishFailed",
     "Reject",
     "Retry",
     "RetryPolicy",
@@ -57,6 +64,7 @@ __all__ = [
     "Stream",
     "StreamWorker",
     "StreamWorkerError",
+    "SyncPublisher",
     "__version__",
 ]
 
@@ -69,6 +77,8 @@ _HOMES = {
         "DecodeError",
         "EncodeError",
         "HandlerTimeout",
+        "NotConfirmed",
+        "PublishFailed",
         "Reject",
         "Retry",
         "ServerError",
@@ -78,8 +88,10 @@ _HOMES = {
     ),
     "handlers": ("CallNext", "Context", "Middleware"),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
+    "posting": ("Durability",),
     "settings": ("Settings",),
     "stream": ("Stream",),
+    "sync_publisher": ("SyncPublisher",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
 from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args, overload
@@ -24,17 +25,23 @@ from streamworker.handlers import (
     name_of,
     read_signature,
 )
+from streamworker.outgoing import check_stream, encode_many, encode_outgoing
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
 from streamworker.publisher import Publisher
 from streamworker.registration import check_beside, check_handler, checked, group_of
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.stream import Stream
 from streamworker.streams.connections import Endpoint
+from streamworker.sync_publisher import SyncPublisher
 
 Body = TypeVar("Body")
 Function = TypeVar("Function", bound=HandlerFunction)
 MiddlewareFunction = TypeVar("MiddlewareFunction", bound=Middleware)
 Lifespan: TypeAlias = Callable[["StreamWorker"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+SLICE = 200
+"""Entries that are encoded before the loop is handed back."""
 
 SHORTEST_LEASE = timedelta(milliseconds=200)
 
@@ -82,7 +89,8 @@ class StreamWorker:
         self.middlewares: list[Middleware] = []
         self._codec = codec_named(codec)
         self._arguments = _given(redis_url, settings)
-        self._publisher = Publisher(self._codec, lambda: Endpoint(self.settings().read_redis_url))
+        self._where: Callable[[], Endpoint] = lambda: Endpoint(self.settings().read_redis_url)
+        self._publisher = Publisher(self._where)
         self._lent = False
 
     def __repr__(self) -> str:
@@ -164,31 +172,40 @@ class StreamWorker:
 
     # ---- publishing ---------------------------------------------------------------------------------------------------------
 
-    async def publish(  # what an entry can say, by keyword
-        self,
-        stream: str,
-        body: Any,
-        **options: Unpack[PublishOptions],
-    ) -> str:
+    async def publish(self, stream: str, body: Any, **options: Unpack[SendOptions]) -> str:
         """Add an entry to `stream` and return its id. It is not part of any delivery; in a handler, `ctx.publish` is.
 
-        Raises `EncodeError` (nothing was sent), `ServerError` (refused), or `ConnectionLost` (it may have been written or not: it is
-        never sent a second time, because that could write it twice).
+        With `delay` or `at` it is added then, and the answer is a handle for `cancel`. Raises `EncodeError` (nothing was sent),
+        `ServerError` (refused), `NotConfirmed` (written, but not as durably as asked for), or `ConnectionLost` (its `may_have_run` says
+        whether it may have been written). Without a `dedupe_id` it is never sent a second time, because that could write it twice.
         """
-        return await self._publisher.publish(self.encode(stream, body, **options))
+        if not options:
+            return await self._publisher.publish(PLAIN.of(encode_outgoing(self._codec, stream, body)))
+        entry, ways = split(options)
+        return await self._publisher.publish(Posts(**ways).of(encode_outgoing(self._codec, stream, body, **entry)))
 
     async def publish_many(
-        self,
-        stream: str,
-        bodies: Iterable[Any],
-        **options: Unpack[PublishOptions],
+        self, stream: str, bodies: Iterable[Any], *, dedupe_ids: Sequence[str] | None = None, **options: Unpack[SendOptions]
     ) -> list[str]:
         """Add many entries in order, pipelined; all are encoded before the first is sent. Returns their ids.
 
-        Raises as `publish` does; where the server refused some, an `ExceptionGroup` of their errors.
+        `dedupe_ids` has one for each body. Raises as `publish` does; where some were not added, `PublishFailed` that names them.
         """
-        entries = [self.encode(stream, body, **options) for body in bodies]
-        return await self._publisher.publish_many(entries)
+        postings: list[Posting] = []
+        for posting in encode_many(self._codec, stream, bodies, dedupe_ids, options):
+            postings.append(posting)
+            if len(postings) % SLICE == 0:
+                await asyncio.sleep(0)
+        return await self._publisher.publish_many(postings)
+
+    async def cancel(self, stream: str, handle: str) -> bool:
+        """Take back what was published with `delay` or `at`; false when it is in its stream by now, or was taken back before."""
+        check_stream(stream)
+        return await self._publisher.cancel(stream, handle)
+
+    def sync_publisher(self) -> SyncPublisher:
+        """A publisher for programs without an event loop. It may be shared by threads, and used on after a fork."""
+        return SyncPublisher(self._codec, lambda: self._where())  # which may be another place by then
 
     def encode(
         self,
@@ -197,7 +214,7 @@ class StreamWorker:
         **options: Unpack[PublishOptions],
     ) -> Outgoing:
         """The entry that `publish` would add. Raises `EncodeError`."""
-        return self._publisher.encode(stream, body, **options)
+        return encode_outgoing(self._codec, stream, body, **options)
 
     def encode_for_commit(self, stream: str, body: Any, **options: Unpack[PublishOptions]) -> Outgoing:
         """As `encode`, for an entry that is written together with an acknowledgement, which bounds its number of fields."""
@@ -208,19 +225,20 @@ class StreamWorker:
 
     def publish_to(self, endpoint: Endpoint) -> None:
         """Publish to this server from now on: a worker calls it with its own, which an option may have named."""
-        self._publisher = Publisher(self._codec, lambda: endpoint)
+        self._where = lambda: endpoint
+        self._publisher = Publisher(self._where)
 
     @contextmanager
     def publishing_to(self, endpoint: Endpoint) -> Iterator[None]:
         """Publish to this server until the block ends. Raises `SetupError` inside another one."""
         if self._lent:
             raise SetupError("this app has a TestWorker already: one at a time, or give each an app of its own")
-        before, self._lent = self._publisher, True
+        before, self._lent = (self._where, self._publisher), True
         self.publish_to(endpoint)
         try:
             yield
         finally:
-            self._publisher, self._lent = before, False
+            (self._where, self._publisher), self._lent = before, False
 
     async def close(self) -> None:
         """End the publishing connection; a later publish opens a new one."""

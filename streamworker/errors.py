@@ -6,6 +6,7 @@ Three families: what a *user of the library* did wrong (`SetupError`, `EncodeErr
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 
@@ -43,7 +44,14 @@ class WorkerDied(StreamWorkerError):
 
 
 class ConnectionLost(StreamWorkerError):
-    """The server cannot be reached, or the connection ended before the reply came: the command may have run or not."""
+    """The server cannot be reached, or the connection ended before the reply came.
+
+    `may_have_run` says whether the command may have run all the same; where it is false, nothing was sent.
+    """
+
+    def __init__(self, text: str = "", *, may_have_run: bool = True) -> None:
+        super().__init__(text)
+        self.may_have_run = may_have_run
 
 
 class Unreachable(StreamWorkerError):
@@ -60,6 +68,28 @@ class ServerError(StreamWorkerError):
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+class NotConfirmed(StreamWorkerError):
+    """Entries were written, but not as durably as was asked for within the time; `ids` names them. Do not publish them again."""
+
+    def __init__(self, text: str, ids: Sequence[str]) -> None:
+        super().__init__(text)
+        self.ids = list(ids)
+
+
+class PublishFailed(StreamWorkerError):
+    """Some of the entries of a `publish_many` were not added, or nobody knows.
+
+    `ids` has each entry's id in its position, or `None`; `errors` has the error of each of those by its position.
+    """
+
+    def __init__(self, ids: Sequence[str | None], errors: Mapping[int, StreamWorkerError]) -> None:
+        first = min(errors)
+        failed = f"{len(errors):,} of {len(ids):,} entries were not added, as far as is known"
+        super().__init__(f"{failed}; the first, at {first}: {errors[first]}")
+        self.ids = list(ids)
+        self.errors = dict(errors)
 
 
 class GroupLost(StreamWorkerError):

@@ -3,83 +3,205 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
 
-from streamworker.codecs import Codec
-from streamworker.delivery import Outgoing
-from streamworker.errors import EncodeError
+from streamworker.errors import ConnectionLost, NotConfirmed, ServerError, StreamWorkerError
+from streamworker.posting import Durability, Posting, chunks
 from streamworker.streams import publishing
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.keys import tag
-from streamworker.streams.wire import Link
+from streamworker.streams.packing import pack
+from streamworker.streams.wire import Link, Reply, Wire
 
 CHUNK = 500
-"""Entries per write of `publish_many`, so that a long list neither fills the socket's buffers nor memory."""
+CHUNK_BYTES = 2**20
+"""How much one write of `publish_many` holds; two are on their way at once, so that a long list fills neither buffers nor memory."""
+
+REPLY_SECONDS = 10.0
+MANY_SECONDS = 30.0
+PAUSES = (0.05, 0.25)
+"""Before each further try of an entry with a dedupe id, which no number of tries can write twice within its window."""
 
 
 class Publisher:
-    """Encodes and adds entries over a connection of its own, opened when first needed, one for each event loop that asks.
+    """Adds entries over connections of its own, opened when first needed, anew for each event loop that asks.
 
-    `endpoint` is called at the first connection, so that a program may be imported before its environment is complete.
+    `endpoint` is called at the first connection, so that a program may be imported before its environment is complete. What asks for
+    durability has a second connection: the server answers nothing else on it while it waits for replicas.
     """
 
-    def __init__(self, codec: Codec, endpoint: Callable[[], Endpoint]) -> None:
-        self._codec = codec
+    def __init__(self, endpoint: Callable[[], Endpoint]) -> None:
         self._endpoint = endpoint
-        self._link: Link | None = None
+        self._links: dict[bool, Link] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._idmp = True
+        self._virtual_time = False
+        self._durable: set[tuple[int, bool]] = set()
 
-    async def publish(self, outgoing: Outgoing) -> str:
-        """Add one entry; answers its id. Raises `ConnectionLost` (it may have been written or not) or `ServerError` (it was not)."""
-        return await publishing.add(self._connected(), outgoing)
+    async def publish(self, posting: Posting) -> str:
+        """Add one entry; answers its id. Raises `ConnectionLost`, `ServerError` (it was not written) or `NotConfirmed` (it was)."""
+        if posting.durability is None:
+            return (await self._persist(self._link(durable=False), posting))[0]
+        link = self._link(durable=True)
+        await self._check(link, posting.durability)
+        entry_id, wire = await self._persist(link, posting)
+        await self._confirm(wire, posting.durability, [entry_id])
+        return entry_id
 
-    async def publish_many(self, entries: Iterable[Outgoing]) -> list[str]:
-        """Add entries in order, pipelined; answers their ids. Raises an `ExceptionGroup` when some could not be added."""
-        listed = list(entries)
-        replies: list[str | Exception] = []
-        for start in range(0, len(listed), CHUNK):
-            replies += await publishing.add_many(self._connected(), listed[start : start + CHUNK])
-        ids = [reply for reply in replies if isinstance(reply, str)]
-        errors = [reply for reply in replies if isinstance(reply, Exception)]
-        if errors:
-            raise ExceptionGroup(f"{len(errors)} of {len(listed)} entries were not added, as far as is known", errors)
+    async def publish_many(self, postings: Sequence[Posting]) -> list[str]:
+        """Add entries in order, pipelined; answers their ids. Raises `PublishFailed` that knows which were not added."""
+        if not postings:
+            return []
+        durability = postings[0].durability
+        link = self._link(durable=durability is not None)
+        if durability is not None:
+            await self._check(link, durability)
+        outcomes: dict[int, Reply] = {}
+        todo = list(range(len(postings)))
+        wire = None
+        for pause in (*PAUSES, None):
+            wire = await self._send(link, postings, todo, outcomes)
+            todo = [position for position in todo if isinstance(outcomes[position], ConnectionLost)]
+            if not todo or pause is None or postings[0].dedupe_id is None:
+                break
+            await asyncio.sleep(pause)
+        ids = publishing.sorted_out(postings, outcomes)
+        if durability is not None:
+            await self._confirm(wire, durability, ids)
         return ids
 
-    async def close(self) -> None:
-        """End the connection; a later publish opens a new one."""
-        link, self._link = self._link, None
-        if link is not None and self._loop is asyncio.get_running_loop():
-            await link.close()
-
-    def encode(
-        self,
-        stream: str,
-        body: Any,
-        *,
-        type: str | None = None,  # noqa: A002  # the word that users know
-        headers: Mapping[str, str] | None = None,
-        key: str | None = None,
-        max_length: int | None = None,
-    ) -> Outgoing:
-        """The entry for `body`; the options are those of `PublishOptions`. Raises `EncodeError` when it cannot be one."""
-        if not isinstance(stream, str) or not stream:
-            raise EncodeError(f"a stream's name is a non-empty string, not {stream!r}")
+    async def cancel(self, stream: str, handle: str) -> bool:
+        """Take a scheduled entry away; false when it does not wait any more."""
+        step = publishing.cancel_step(stream, handle)
         try:
-            stream.encode()
-        except UnicodeEncodeError:
-            raise EncodeError("the stream's name holds half a surrogate pair, which is not text") from None
-        tag(stream)
-        if max_length is not None and (
-            isinstance(max_length, bool) or not isinstance(max_length, int) or not 1 <= max_length < 2**63
-        ):
-            raise EncodeError(f"max_length is a whole number of at least 1, or None to keep all, not {max_length!r}")
-        written = {} if headers is None else dict(headers)
-        written |= {name: value for name, value in (("type", type), ("key", key)) if value is not None}
-        return Outgoing(stream, self._codec.encode(body, written), max_length)
+            return bool(await step.script.run(self._link(durable=False), step.keys, step.arguments))
+        except StreamWorkerError as error:
+            raise publishing.explained(error, stream) from error
 
-    def _connected(self) -> Link:
+    async def close(self) -> None:
+        """End the connections; a later publish opens new ones."""
+        links, self._links = self._links, {}
+        if self._loop is asyncio.get_running_loop():
+            for link in links.values():
+                await link.close()
+
+    async def _persist(self, link: Link, posting: Posting) -> tuple[str, Wire]:
+        """Write an entry, again only where it has a dedupe id; answers its id, and over which connection it went."""
+        doubt = False
+        for pause in (*PAUSES, None):
+            try:
+                wire = link.wire or await _connected(link)
+                return publishing.read_reply(posting, await self._write(wire, posting)), wire
+            except ConnectionLost as lost:
+                doubt = doubt or lost.may_have_run
+                if pause is None or posting.dedupe_id is None:
+                    raise publishing.explained(ConnectionLost(str(lost), may_have_run=doubt), posting.outgoing.stream) from lost
+                await asyncio.sleep(pause)
+            except ServerError as error:
+                raise publishing.explained(error, posting.outgoing.stream) from error
+        raise AssertionError
+
+    async def _write(self, wire: Wire, posting: Posting) -> Reply:
+        """The server's answer; what it does not know, or has forgotten, is said in another way, for then nothing was written."""
+        command = publishing.command_or_step(posting, idmp=self._idmp, virtual_time=self._virtual_time)
+        try:
+            if isinstance(command, tuple) and not isinstance(command, publishing.Step):
+                return await wire.call(*command, within=REPLY_SECONDS)
+            return await wire.call(*command.by_digest(), within=REPLY_SECONDS)
+        except ServerError as error:
+            if isinstance(command, publishing.Step):
+                if publishing.has_forgotten(error):
+                    return await wire.call(*command.whole(), within=REPLY_SECONDS)
+            elif posting.dedupe_id is not None and publishing.knows_no_idmp(error):
+                self._idmp = False
+                return await self._write(wire, posting)
+            raise
+
+    async def _send(self, link: Link, postings: Sequence[Posting], todo: Sequence[int], outcomes: dict[int, Reply]) -> Wire | None:
+        """Write these, two chunks in flight; each gets its outcome. After the connection has ended, nothing more is sent."""
+        try:
+            wire = await _connected(link)
+        except StreamWorkerError as error:
+            outcomes |= dict.fromkeys(todo, error)
+            return None
+        flying: deque[tuple[Sequence[int], asyncio.Future[list[Reply]]]] = deque()
+        alone = 0
+        if not postings[todo[0]].is_plain:
+            # Shows what the server knows, and teaches it the script, before many are sent that need it.
+            alone = 1
+            outcomes[todo[0]] = await self._outcome(wire, postings[todo[0]])
+        rest = todo[alone:]
+        for span in chunks([postings[position] for position in rest], most=CHUNK, most_bytes=CHUNK_BYTES):
+            if len(flying) == 2:
+                await self._land(wire, postings, *flying.popleft(), outcomes)
+            if wire.broken is not None:
+                lost = ConnectionLost(str(wire.broken), may_have_run=False)
+                outcomes |= dict.fromkeys(rest[span.start :], lost)
+                break
+            positions = rest[span.start : span.stop]
+            said = {"idmp": self._idmp, "virtual_time": self._virtual_time}
+            packed = [pack(publishing.command_of(postings[position], **said)) for position in positions]
+            flying.append((positions, wire.call_many(packed, within=MANY_SECONDS)))
+        while flying:
+            await self._land(wire, postings, *flying.popleft(), outcomes)
+        return wire
+
+    async def _land(
+        self,
+        wire: Wire,
+        postings: Sequence[Posting],
+        positions: Sequence[int],
+        replies: asyncio.Future[list[Reply]],
+        outcomes: dict[int, Reply],
+    ) -> None:
+        for position, reply in zip(positions, await replies, strict=True):
+            again = publishing.has_forgotten(reply)
+            outcomes[position] = await self._outcome(wire, postings[position]) if again else reply
+
+    async def _outcome(self, wire: Wire, posting: Posting) -> Reply:
+        try:
+            return await self._write(wire, posting)
+        except (ConnectionLost, ServerError) as error:
+            return error
+
+    async def _check(self, link: Link, durability: Durability) -> None:
+        """See that the server can confirm, before anything is written."""
+        wanted = (durability.replicas, durability.fsync)
+        if wanted in self._durable:
+            return
+        try:
+            await (await _connected(link)).call(*publishing.rehearsal(durability), within=REPLY_SECONDS)
+        except ConnectionLost as lost:
+            raise publishing.explained(ConnectionLost(str(lost), may_have_run=False), "") from lost
+        except ServerError as error:
+            raise publishing.cannot_confirm(error) from error
+        self._durable.add(wanted)
+
+    async def _confirm(self, wire: Wire | None, durability: Durability, ids: list[str]) -> None:
+        """Wait on the connection over which they were written: another one would confirm nothing."""
+        try:
+            if wire is None:
+                raise ConnectionLost("the connection was lost")
+            within = durability.timeout.total_seconds() + REPLY_SECONDS
+            reply = await wire.call(*publishing.confirmation(durability), within=within)
+        except (ConnectionLost, ServerError) as error:
+            raise NotConfirmed(publishing.unconfirmed(durability, len(ids), str(error)), ids) from error
+        if not publishing.is_confirmed(durability, reply):
+            raise NotConfirmed(publishing.unconfirmed(durability, len(ids), None), ids)
+
+    def _link(self, *, durable: bool) -> Link:
         loop = asyncio.get_running_loop()
-        if self._link is None or self._loop is not loop:
-            self._link, self._loop = Link(self._endpoint()), loop
-        return self._link
+        if self._loop is not loop:
+            self._links, self._loop = {}, loop
+        link = self._links.get(durable)
+        if link is None:
+            link = self._links[durable] = Link(self._endpoint())
+            self._virtual_time = link.endpoint.virtual_time
+        return link
+
+
+async def _connected(link: Link) -> Wire:
+    try:
+        return await link.connect()
+    except ConnectionLost as lost:
+        raise ConnectionLost(str(lost), may_have_run=False) from lost

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from streamworker.errors import SetupError
-from streamworker.streams.keys import GroupKeys, keys_of, name_claim, tag
+from streamworker.streams.keys import GroupKeys, keys_of, name_claim, once_key, schedule_keys, tag
 
 
 class Role(StrEnum):
@@ -43,12 +43,14 @@ _LOOK = (
 
 COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
-        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hscan", "hset", "pexpire", "pttl",
-        "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xinfo|consumers",
-        "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore", "zrem",
-        "zremrangebyrank", "zscore",
+        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hrandfield", "hscan", "hset",
+        "pexpire", "pttl", "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer",
+        "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore",
+        "zrem", "zremrangebyrank", "zscore",
     ),
-    Role.PUBLISHER: (*_LOGIN, "xadd"),
+    Role.PUBLISHER: (
+        *_LOGIN, *_SCRIPTS, "get", "hdel", "hget", "hset", "pexpire", "set", "time", "type", "wait", "xadd", "zadd", "zrem",
+    ),
     Role.DASHBOARD: (*_LOGIN, *_LOOK),
     Role.ADMIN: (*_LOGIN, *_SCRIPTS, *_LOOK, "xadd", "xdel"),
 }  # fmt: skip
@@ -98,6 +100,8 @@ def least_user(
     keys = [_pattern(key, right, server) for key, right in rights.items()]
     if role is Role.WORKER:  # the names that processes are given are known to them only
         keys += [f"{_pattern(name_claim(stream, group, ''), 'RW', server)}*" for stream in streams for group in groups]
+    if role is Role.PUBLISHER:  # nobody knows the dedupe ids beforehand
+        keys += [f"{_pattern(once_key(stream, ''), 'RW', server)}*" for stream in streams]
     commands = [f"+{command}" for command in sorted(set(COMMANDS[role]))]
     return User(user, role, ("reset", "on", PLACEHOLDER, "resetchannels", *keys, "-@all", *commands))
 
@@ -112,6 +116,9 @@ def _key_rights(role: Role, streams: Sequence[str], groups: Sequence[str], publi
         for group in groups:
             for key, right in _group_rights(role, keys_of(stream, group)).items():
                 _add(rights, key, right)
+        if role in (Role.PUBLISHER, Role.WORKER):
+            for key in schedule_keys(stream):
+                _add(rights, key, "RW")
     for target in publishes_to:
         tag(target)
         _add(rights, target, "RW")  # it is written by a script, and EVAL needs both rights to each key that it is given

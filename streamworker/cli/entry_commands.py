@@ -18,6 +18,11 @@ Header = Annotated[list[str] | None, typer.Option("--header", metavar="KEY=VALUE
 Type = Annotated[str | None, typer.Option("--type", help="The entry's type, by which handlers are told apart.")]
 Codec = Annotated[str, typer.Option("--codec", help="fields: each key becomes a field; json: all of it in one field, data.")]
 MaxLength = Annotated[int | None, typer.Option("--max-length", min=1, help="Trim the stream to about so many entries.")]
+Key = Annotated[str | None, typer.Option("--key", help="The entry's ordering key, header _key.")]
+Delay = Annotated[str | None, typer.Option("--delay", metavar="DURATION", help="Add it so much later, such as 5m.")]
+At = Annotated[str | None, typer.Option("--at", metavar="TIME", help="Add it then: 2026-12-24T18:00:00Z.")]
+DedupeId = Annotated[str | None, typer.Option("--dedupe-id", help="Add nothing when an entry of this id was added lately.")]
+NoStream = Annotated[bool, typer.Option("--nomkstream", help="Add nothing when there is no such stream.")]
 From = Annotated[
     str | None, typer.Option("--from", metavar="ID", help="Begin with this id; 0 is the first entry, $ the next one to come.")
 ]
@@ -36,19 +41,25 @@ def publish(  # a command's options
     header: Header = None,
     type_: Type = None,
     codec: Codec = "fields",
+    key: Key = None,
+    delay: Delay = None,
+    at: At = None,
+    dedupe_id: DedupeId = None,
+    nomkstream: NoStream = False,
     max_length: MaxLength = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Add an entry to a stream, and print its id."""
-    from streamworker.cli.publishing import entries_to_add, headers_given, send
+    """Add an entry to a stream, and print its id, or the handle of what is to be added later."""
+    from streamworker.cli.publishing import entries_to_add, headers_given, postings_of, send, when
     from streamworker.cli.session import session
-    from streamworker.delivery import Outgoing
 
     with sentences_for_errors():
-        headers = headers_given([] if header is None else header, type_)
+        headers = headers_given([] if header is None else header, type_, key)
         entries = entries_to_add([] if fields is None else fields, json, codec, headers)
+        ways = {"dedupe_id": dedupe_id, "nomkstream": nomkstream, **when(delay, at)}
+        postings = postings_of(stream, entries, max_length, ways)
     with session(redis_url, stream) as to:
-        to.run(send(to.link, [Outgoing(stream, entry, max_length) for entry in entries]))
+        to.run(send(to.link.endpoint, postings))
 
 
 @cli.command()

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 # Importing a module of commands registers them.
-from streamworker.cli import acl_command, dead_letter_commands, demo_command, entry_commands, health_command, worker_commands
+from streamworker.cli import (
+    acl_command,
+    bench_command,
+    dead_letter_commands,
+    demo_command,
+    entry_commands,
+    health_command,
+    worker_commands,
+)
 from streamworker.cli.root import app
 
-__all__ = ["acl_command", "dead_letter_commands", "demo_command", "entry_commands", "health_command", "main", "worker_commands"]
+__all__ = [
+    "acl_command", "bench_command", "dead_letter_commands", "demo_command", "entry_commands", "health_command", "main",
+    "worker_commands",
+]  # fmt: skip
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -14,20 +15,43 @@ from streamworker.codecs import codec_named
 from streamworker.codecs.headers import write_headers
 from streamworker.delivery import Outgoing
 from streamworker.entries import Fields, is_header
-from streamworker.errors import ConnectionLost, EncodeError, ServerError, SetupError
+from streamworker.errors import ConnectionLost, EncodeError, PublishFailed, ServerError, SetupError
 from streamworker.observe.printing import printable
-from streamworker.streams import publishing
-from streamworker.streams.wire import Link
+from streamworker.posting import Posting, Posts
+from streamworker.publisher import Publisher
+from streamworker.settings import parse_duration
+from streamworker.streams.connections import Endpoint
 
-CHUNK = 500
 
-
-def headers_given(texts: Sequence[str], type_: str | None) -> dict[str, str]:
-    """The headers of `--header KEY=VALUE` and `--type`. Raises `SetupError`."""
+def headers_given(texts: Sequence[str], type_: str | None, key: str | None = None) -> dict[str, str]:
+    """The headers of `--header KEY=VALUE`, `--type` and `--key`. Raises `SetupError`."""
     headers = dict(_pair(text, "--header ") for text in texts)
-    if type_ is not None and headers.setdefault("type", type_) != type_:
-        raise SetupError("--type and --header type=… say two things: leave one out")
+    for name, value in (("type", type_), ("key", key)):
+        if value is not None and headers.setdefault(name, value) != value:
+            raise SetupError(f"--{name} and --header {name}=… say two things: leave one out")
     return headers
+
+
+def when(delay: str | None, at: str | None) -> dict[str, Any]:
+    """`--delay` and `--at` as options of a publish. Raises `SetupError`."""
+    try:
+        moment = None if at is None else datetime.fromisoformat(at)
+    except ValueError:
+        raise SetupError(f"--at {at!r} is no time: write it as in 2026-12-24T18:00:00Z") from None
+    if moment is not None and moment.utcoffset() is None:
+        raise SetupError(f"--at {at!r} has no time zone: end it with Z, or with one such as +01:00")
+    return {"delay": None if delay is None else parse_duration(delay), "at": moment}
+
+
+def postings_of(stream: str, entries: Sequence[Fields], max_length: int | None, ways: Mapping[str, Any]) -> list[Posting]:
+    """How the entries are to be written. Raises `SetupError`."""
+    if ways["dedupe_id"] is not None and len(entries) > 1:
+        raise SetupError("--dedupe-id is for one entry: of many, all but the first would be left out")
+    try:
+        posts = Posts(**ways)
+        return [posts.of(Outgoing(stream, entry, max_length)) for entry in entries]
+    except EncodeError as error:
+        raise SetupError(str(error)) from None
 
 
 def entries_to_add(pairs: Sequence[str], json_text: str | None, codec: str, headers: Mapping[str, str]) -> list[Fields]:
@@ -48,30 +72,34 @@ def entries_to_add(pairs: Sequence[str], json_text: str | None, codec: str, head
     return [fields + _written(headers)]
 
 
-async def send(link: Link, entries: Sequence[Outgoing]) -> None:
+async def send(endpoint: Endpoint, postings: Sequence[Posting]) -> None:
     """Add them in order and print their ids. Raises `ServerError` or `ConnectionLost` that says how many were added."""
-    added = 0
-    for start in range(0, len(entries), CHUNK):
-        replies = await publishing.add_many(link, entries[start : start + CHUNK])
-        ids = [reply for reply in replies if isinstance(reply, str)]
-        for entry_id in ids:
+    publisher = Publisher(lambda: endpoint)
+    try:
+        if len(postings) == 1:
+            _print([await publisher.publish(postings[0])])
+        else:
+            _print(await publisher.publish_many(postings))
+    except PublishFailed as failed:
+        _print(failed.ids)
+        raise _told(failed) from failed
+    finally:
+        await publisher.close()
+
+
+def _print(ids: Sequence[str | None]) -> None:
+    for entry_id in ids:
+        if entry_id is not None:
             typer.echo(printable(entry_id))
-        added += len(ids)
-        errors = [reply for reply in replies if isinstance(reply, Exception)]
-        if errors:
-            raise _told(errors[0], entries[0].stream, added, len(entries))
 
 
-def _told(error: Exception, stream: str, added: int, total: int) -> Exception:
-    so_far = f"; {added:,} of {total:,} entries were added" if total > 1 else ""
-    if isinstance(error, ServerError) and error.code == "WRONGTYPE":
-        return ServerError(error.code, f"{stream!r} is not a stream: this key holds something else{so_far}")
-    if isinstance(error, ServerError):
-        return ServerError(error.code, f"{error}{so_far}")
-    if isinstance(error, ConnectionLost):
-        doubt = "what was under way may have been added or not: look with `streamworker tail` before you publish it again"
-        return ConnectionLost(f"{error}{so_far}; {doubt}")
-    return error
+def _told(failed: PublishFailed) -> Exception:
+    first = failed.errors[min(failed.errors)]
+    so_far = f"{first}; {len(failed.ids) - len(failed.errors):,} of {len(failed.ids):,} entries were added"
+    if isinstance(first, ServerError):
+        return ServerError(first.code, so_far)
+    doubt = "what was under way may have been added or not: look with `streamworker tail` before you publish it again"
+    return ConnectionLost(f"{so_far}; {doubt}")
 
 
 def _pair(text: str, what: str) -> tuple[str, str]:

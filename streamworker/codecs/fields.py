@@ -59,13 +59,17 @@ class FieldsCodec:
         return RecordReader(adapter, shape, strict_fields=self._strict_fields)
 
     def _body_fields(self, body: object) -> Fields:
+        writer = self._writers.get(type(body))
+        if writer is not None:
+            return self._written(writer, body)
         if isinstance(body, Mapping):
             return _mapping_fields(body)
         if not (isinstance(body, BaseModel) or is_dataclass(body)) or isinstance(body, type):
             return _scalar_fields(body)
-        writer = self._writers.get(type(body))
-        if writer is None:
-            writer = self._writers[type(body)] = RecordWriter(type(body))
+        writer = self._writers[type(body)] = RecordWriter(type(body))
+        return self._written(writer, body)
+
+    def _written(self, writer: RecordWriter, body: object) -> Fields:
         dumped = writer.dumped(body)
         if not isinstance(dumped, dict):  # a root model: what it wraps is the body
             return _scalar_fields(dumped)

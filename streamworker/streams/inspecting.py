@@ -110,5 +110,10 @@ async def delete_keys(link: Link, keys: list[str]) -> int:
     return int(await link.call("UNLINK", *keys))
 
 
+async def expire(link: Link, key: str, after: timedelta) -> None:
+    """Let the server delete a key by itself after so long (PEXPIRE)."""
+    await link.call("PEXPIRE", key, round(after / timedelta(milliseconds=1)))
+
+
 def _entries(reply: list[Any]) -> list[Entry]:
     return [Entry(raw[0].decode(), raw[1]) for raw in reply]

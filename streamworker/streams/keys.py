@@ -46,6 +46,17 @@ def name_claim(stream: str, group: str, consumer: str) -> str:
     return f"{tag(stream)}:sw:name:{group}:{consumer}"
 
 
+def schedule_keys(stream: str) -> tuple[str, str]:
+    """The sorted set of the due times of what is scheduled for a stream, and the hash of its entries."""
+    tagged = tag(stream)
+    return f"{tagged}:scheduled", f"{tagged}:scheduled:entries"
+
+
+def once_key(stream: str, dedupe_id: str) -> str:
+    """The key that remembers what was published under a dedupe id."""
+    return f"{tag(stream)}:sw:once:{dedupe_id}"
+
+
 def tag(stream: str) -> str:
     """The stream's name as hash tag: `orders` → `{orders}`; a name that already has a tag keeps it.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,19 +17,25 @@ from redis.exceptions import RedisError, ResponseError
 from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
 from streamworker.streams.connections import CONNECT_SECONDS, Endpoint
 from streamworker.streams.faults import Remedy, answers_nobody, remedy_for, translate
+from streamworker.streams.packing import Argument as Argument
+from streamworker.streams.packing import pack
 from streamworker.streams.recovery import Recovery
 
-Argument: TypeAlias = str | bytes | int | float
 Reply: TypeAlias = Any
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """A command whose reply has not come: who waits for it, since when (loop time), and how long the server may be silent."""
+    """A command whose reply has not come: who waits for it, since when (loop time), and how long the server may be silent.
+
+    Or `count` commands that somebody waits for as one; then `replies` are those that have come so far.
+    """
 
     future: asyncio.Future[Reply]
     since: float
     within: float
+    count: int = 1
+    replies: list[Reply] | None = None
 
 
 class Wire:
@@ -72,19 +79,41 @@ class Wire:
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         if self.broken is not None:
-            future.set_exception(ConnectionLost(str(self.broken)))
+            future.set_exception(ConnectionLost(str(self.broken), may_have_run=False))
             return future
         try:
-            self._outbox += self._connection.pack_command(*command)
-        except (RedisError, ValueError) as error:
+            self._outbox.append(pack(command))
+        except ValueError as error:
             # The command cannot be written at all, such as a name with half a surrogate pair; nothing was sent.
             future.set_exception(ServerError("ERR", f"this command cannot be sent: {type(error).__name__}"))
             return future
-        self._waiting.append(_Waiting(future, self._loop.time(), within))
+        self._await(_Waiting(future, self._loop.time(), within))
+        return future
+
+    def call_many(self, packed: Sequence[bytes], *, within: float) -> asyncio.Future[list[Reply]]:
+        """Send commands that are packed already; the future holds their replies in order, errors as `ServerError` in their places.
+
+        When the connection ends before the last one, the rest of them are `ConnectionLost`.
+        """
+        future: asyncio.Future[list[Reply]] = self._loop.create_future()
+        if self.broken is not None:
+            future.set_exception(ConnectionLost(str(self.broken), may_have_run=False))
+        elif not packed:
+            future.set_result([])
+        else:
+            self._outbox += packed
+            self._await(_Waiting(future, self._loop.time(), within, len(packed), []))
+        return future
+
+    def _await(self, waiting: _Waiting) -> None:
+        self._waiting.append(waiting)
         self._wanted.set()
         if self._watchdog is None:
             self._watchdog = self._loop.call_at(self._deadline, self._check_deadline)
-        return future
+
+    def was_heard(self, within: float) -> bool:
+        """Whether the server has sent something in the last so many seconds."""
+        return self._heard_at > self._loop.time() - within
 
     async def close(self) -> None:
         """End the connection; callers that still wait get `ConnectionLost`. Safe to call twice."""
@@ -124,7 +153,14 @@ class Wire:
         if not self._waiting:
             self._break(ConnectionLost("the server sent a reply that nobody asked for"))
             return
-        future = self._waiting.popleft().future
+        waiting = self._waiting[0]
+        if waiting.replies is not None:
+            waiting.replies.append(reply)
+            if len(waiting.replies) < waiting.count:
+                return
+            reply = waiting.replies
+        self._waiting.popleft()
+        future = waiting.future
         if future.done():
             return
         if isinstance(reply, StreamWorkerError):
@@ -155,8 +191,7 @@ class Wire:
         self._watchdog = None
         if not self._waiting:
             return
-        deadline = self._deadline
-        if deadline <= self._loop.time():
+        if (deadline := self._deadline) <= self._loop.time():
             self._break(ConnectionLost("the server did not answer in time"))
         else:
             self._watchdog = self._loop.call_at(deadline, self._check_deadline)
@@ -171,24 +206,30 @@ class Wire:
             if task is not asyncio.current_task():
                 task.cancel()
         for waiting in self._waiting:
-            if not waiting.future.done():
-                waiting.future.set_exception(ConnectionLost(str(self.broken)))
+            if waiting.future.done():
+                continue
+            lost = ConnectionLost(str(self.broken))
+            if waiting.replies is None:
+                waiting.future.set_exception(lost)
+            else:
+                waiting.future.set_result(waiting.replies + [lost] * (waiting.count - len(waiting.replies)))
         self._waiting.clear()
 
 
 class Link:
     """A wire that is opened when first needed and opened anew after it broke. It never repeats a command.
 
-    `recovery` is told when the server answers again after it did not.
+    `recovery` is told when the server answers again after it did not. Where it does not open `by_itself`, only `connect` does, for one who
+    must know of each new connection.
     """
 
-    def __init__(self, endpoint: Endpoint, recovery: Recovery | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, recovery: Recovery | None = None, *, by_itself: bool = True) -> None:
         self.endpoint = endpoint
+        self._by_itself = by_itself
         self.recovery: Recovery = Recovery() if recovery is None else recovery
-        self._is_down = False
+        self._is_down, self._tries = False, 0
         self._wire: Wire | None = None
         self._opening = asyncio.Lock()
-        self._tries = 0
         self._failure: StreamWorkerError | None = None
 
     async def call(self, *command: Argument, within: float = 5.0) -> Reply:
@@ -196,6 +237,8 @@ class Link:
         try:
             wire = self._wire
             if wire is None or wire.broken is not None:
+                if not self._by_itself:
+                    raise ConnectionLost("the connection to Redis was lost")
                 wire = await self.connect()
             reply = await wire.call(*command, within=within)
         except ConnectionLost:
@@ -208,6 +251,15 @@ class Link:
             self._is_down = False
             self.recovery.noticed()
         return reply
+
+    def was_heard(self, within: float) -> bool:
+        """Whether the server has answered in the last so many seconds."""
+        return self._wire is not None and self._wire.broken is None and not self._is_down and self._wire.was_heard(within)
+
+    @property
+    def wire(self) -> Wire | None:
+        """The wire, while it is open."""
+        return None if self._wire is None or self._wire.broken is not None else self._wire
 
     async def connect(self) -> Wire:
         """The open wire, opened now if need be. Those who ask while somebody tries share that try, so that none waits for many."""

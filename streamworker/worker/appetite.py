@@ -1,8 +1,10 @@
-"""How many entries one command asks for. Pure."""
+"""How many entries one command asks for."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from time import monotonic
 
 from streamworker.streams.reading import Fresh
 from streamworker.worker.bindings import size_of
@@ -16,9 +18,10 @@ FIRST_STEP, LONGEST_STEP = 8, 128
 class Appetite:
     """One reader's. It grows as long as there is memory for all that comes."""
 
-    def __init__(self, budget: ByteBudget) -> None:
+    def __init__(self, budget: ByteBudget, pools: Sequence[Pool]) -> None:
         self._budget = budget
         self._step = FIRST_STEP
+        self._pool_of = {key: pool for pool in pools for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
 
     def count(self, rooms: Sequence[tuple[Pool, int]], coming: int = 0) -> int:
         """How many entries of each stream to ask for, so that there is room for all together; `coming` have come and are not yet held.
@@ -30,6 +33,21 @@ class Appetite:
         if 4 * fewest < max(counts) or left <= 0:
             return 0
         return min(fewest, self._step, max(1, left // self._budget.expected))
+
+    def count_beside(self, pools: Sequence[Pool], fresh: Sequence[Fresh]) -> int:
+        """As `count`, for pools that must have room for these entries, too, which have just come."""
+        coming = Counter[Pool]()
+        for key, entries in fresh:
+            coming[self._pool_of[key]] += len(entries)
+        now = monotonic()
+        rooms = []
+        for pool in pools:
+            pool.look(now)
+            room = pool.room - coming[pool]
+            if room < pool.width:
+                return 0
+            rooms.append((pool, room))
+        return self.count(rooms, coming.total())
 
     def saw(self, fresh: Sequence[Fresh]) -> None:
         """Take note of what has come."""

@@ -41,12 +41,13 @@ class ByteBudget:
     def take(self, size: int) -> None:
         """An entry of this size is held now."""
         self._held += size
-        self._largest = max(float(size), self._largest * FORGETS)
+        largest = self._largest * FORGETS
+        self._largest = size if size > largest else largest
 
     def give_back(self, size: int) -> None:
         """It is held no longer."""
-        was_full = self.left == 0
-        self._held -= size
-        if was_full and self.left > 0:
+        held = self._held
+        self._held = held - size
+        if self._held < self._limit <= held:
             for on_room in self._listeners:
                 on_room()

@@ -15,9 +15,9 @@ from streamworker.observe.deliveries import log_verdict, tells_successes
 from streamworker.policies import decide
 from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor, Run
-from streamworker.worker.intake import Plan
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.places import Places
+from streamworker.worker.plan import Plan
 from streamworker.worker.settlement import Settlement
 from streamworker.worker.suspects import Suspects
 from streamworker.worker.trips import Start, Trip
@@ -36,6 +36,7 @@ class Carrier:
         self._executor = executor
         self._leases = leases
         self._settlement = settlement
+        self._acks = settlement.acks
         self._settled = settled
         self._log = log
         self._types_of = {binding.keys.stream: binding.known_types for binding in plan.bindings}
@@ -52,6 +53,7 @@ class Carrier:
         """Name those who need the carrier themselves: who runs suspects, who begins a trip anew, and who is told that a place is free."""
         self._suspects = suspects
         self._start = start
+        self._freed = freed
         self._places = Places(self._executor, freed, self._log)
 
     def carry(self, trip: Trip) -> Rest | None:
@@ -66,13 +68,14 @@ class Carrier:
             outcome = self._executor.begin(delivery, handler)
             if isinstance(outcome, Run):
                 return self._guarded(trip, self._wait_and_settle(trip, outcome))
-            if outcome is not SUCCEEDED or self._settlement.is_behind or self._executor.overstays(delivery):
+            if outcome is not SUCCEEDED or self._acks.is_behind:
                 return self._guarded(trip, self._settle_and_leave(trip, outcome))
-            # By far the most frequent end: nothing is left to do that could fail or has to be waited for.
-            self._settlement.gather(delivery.lease)
+            # By far the most frequent end: nothing is left to do that could fail or has to be waited for, and no thread was needed.
+            self._acks.gather(delivery.lease)
             if self._tells_successes:
                 self._tell(trip, SUCCEEDED, ACK)
-            self._places.free(trip)
+            trip.has_left = True
+            self._freed(trip)
             self._settled()
         except Exception as error:  # noqa: BLE001  # the last line of defence, as in `_guarded`
             self._broke_off(trip, error)

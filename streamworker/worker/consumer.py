@@ -17,9 +17,10 @@ from streamworker.streams.wire import Link
 from streamworker.worker.carrier import Carrier, Witness
 from streamworker.worker.crew import Crew
 from streamworker.worker.executor import Executor
-from streamworker.worker.intake import Intake, Plan
+from streamworker.worker.intake import Intake
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.names import NameClaim
+from streamworker.worker.plan import Plan
 from streamworker.worker.pools import pools_of
 from streamworker.worker.promoter import Promoter
 from streamworker.worker.reader import Reader
@@ -61,14 +62,14 @@ class Consumer:
         self._intake = intake = Intake(plan, link, self._leases, pools, self._crew.start, log)
         self._carrier.connect(Suspects(plan.isolation, link, executor, intake.join_lane, log), self._crew.start, self._place_freed)
         guard = SweepGuard(plan.lease, monotonic())
-        self._reader = Reader(plan, link, pools, intake, guard, lambda: self._promoter.expect(0), log)
+        self._reader = Reader(plan, link, pools, intake, guard, self._settlement.acks, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
         plan.isolation.join(self)
 
     def _place_freed(self, trip: Trip) -> None:
-        pool_with_room = self._intake.leave(trip)
-        if pool_with_room is not None:
-            self._reader.room_opened(pool_with_room)
+        pool = self._intake.leave(trip)
+        if self._reader.wants_room:
+            self._reader.room_opened(pool)
         if trip.delivery.lease.lost:
             self._reader.doubt()  # where nobody took it over, it is still pending under our name
 
@@ -84,7 +85,7 @@ class Consumer:
         self._leases.start()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                helpers = [self._tasks.create_task(part) for part in (self._settlement.run(), self._reader.nudge())]
+                helpers = [self._tasks.create_task(part) for part in (self._settlement.acks.run(), self._reader.parked.run())]
                 sources = [self._tasks.create_task(part.run()) for part in (self._reader, self._reclaimer, self._promoter)]
                 await self._drain_wanted.wait()
                 await self._drain(sources)
@@ -179,7 +180,7 @@ class Consumer:
         await asyncio.wait(sources)
         await self._trips_end(LAST_WORDS)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._settlement.flush(), LAST_WORDS.total_seconds())
+            await asyncio.wait_for(self._settlement.acks.flush(), LAST_WORDS.total_seconds())
         self._settlement.lose_patience()
         self._executor.shut_down()
         await self._trips_end(LAST_WORDS)

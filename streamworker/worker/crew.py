@@ -18,6 +18,9 @@ from streamworker.worker.trips import Trip
 SLICE_SECONDS = 0.005
 """How long trips may follow one another before the loop has its turn, so that a flood on one stream holds up nothing else."""
 
+MOST_IDLE = 100
+"""More members than that are not kept for the next trips that wait."""
+
 Rest: TypeAlias = Coroutine[Any, Any, None]
 """What is left of a trip that has to wait."""
 
@@ -91,7 +94,7 @@ class Crew:
                 await asyncio.sleep(0)
                 self._coming -= 1
                 continue
-            if self._closed:
+            if self._closed or len(self._idle) >= MOST_IDLE:
                 return None
             idle: asyncio.Future[None] = loop.create_future()
             self._idle.append(idle)

@@ -183,7 +183,9 @@ class Executor:
         """The context variables that all runs of a handler on one stream begin with; the user's own log lines carry the delivery too."""
         variables = prepared.contexts[delivery.stream] = self._variables.copy()
         handler = prepared.handler.name
-        variables.run(structlog.contextvars.bind_contextvars, stream=delivery.stream, group=delivery.group, handler=handler)
+        variables.run(
+            structlog.contextvars.bind_contextvars, stream=delivery.stream, group=delivery.group, handler=handler, attempt=1
+        )
         return variables
 
     def _time_is_over(self, run: Run) -> None:
@@ -277,7 +279,8 @@ _ENTRY_ID, _ATTEMPT = _variable("entry_id"), _variable("attempt")
 def _first_step(work: Coroutine[Any, Any, Any], delivery: Delivery) -> Any:
     """Run `work` until it waits for something, in the delivery's own context; raises `StopIteration` when it has ended."""
     _ENTRY_ID.set(delivery.id)
-    _ATTEMPT.set(delivery.history.attempt)
+    if delivery.history.attempt > 1:
+        _ATTEMPT.set(delivery.history.attempt)
     return work.send(None)
 
 

@@ -4,48 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
 from streamworker.delivery import Crashed, Delivery, Interrupted, Interruption, Lease, Malformed, Outcome
 from streamworker.entries import Entry, Fields
 from streamworker.handlers import Handler
-from streamworker.policies import DeadLetterPolicy, RetryPolicy, is_crash_loop, is_suspect
+from streamworker.policies import is_crash_loop, is_suspect
 from streamworker.streams import reading, settling
-from streamworker.streams.connections import Endpoint
 from streamworker.streams.reading import Fresh, Page, Taken
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import UNTOUCHED, Binding, lease_of, receive, size_of
-from streamworker.worker.budget import ByteBudget
-from streamworker.worker.isolation import Isolation
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.trips import Start, Trip
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a consumer is made from. `retry` and `dead_letter` apply where no handler's own do: to entries of unknown type.
-
-    `isolation` and `budget` are shared by all consumers of the process. `give_up` ends it, with the reason, where going on would do
-    harm. `named` says that a user has given the consumer its name.
-    """
-
-    endpoint: Endpoint
-    group: str
-    consumer: str
-    bindings: Sequence[Binding]
-    limits: Mapping[str, int]
-    lease: timedelta
-    retry: RetryPolicy
-    dead_letter: DeadLetterPolicy
-    isolation: Isolation
-    budget: ByteBudget
-    give_up: Callable[[str], None]
-    named: bool = False
 
 
 class Intake:
@@ -157,8 +131,8 @@ class Intake:
             trip.lane = trip.handler.name
             self._pool_of[trip.delivery.stream].lanes.join(trip.lane)
 
-    def leave(self, trip: Trip) -> Pool | None:
-        """A delivery has ended, in its lane or beside them: start the next one; answers the pool when it is worth reading for again."""
+    def leave(self, trip: Trip) -> Pool:
+        """A delivery has ended, in its lane or beside them: start the next one; answers the pool in which there may be room again."""
         self._budget.give_back(trip.delivery.size)
         pool = self._pool_of[trip.delivery.stream]
         lanes = pool.lanes
@@ -170,7 +144,7 @@ class Intake:
             following = lanes.follow(trip.lane)
             if following is not None:
                 self._start(following)
-        return pool if lanes.worthwhile_room > 0 else None
+        return pool
 
     async def _reconcile(self, key: str, group: str) -> bool:
         """Page by page, so that no more is here than there is memory for; only that somebody died is written down to the end."""
@@ -234,7 +208,9 @@ class Intake:
         self._budget.take(delivery.size)
         pool = self._pool_of[delivery.stream]
         handler = binding.route(delivery)
-        foregone = self._foregone(delivery, handler, damage)
+        simple = delivery.history is UNTOUCHED and damage is None and not self._closed
+        # What was never delivered before need not be looked at for what it has been through.
+        foregone = None if simple and self._may_start_in(pool) else self._foregone(delivery, handler, damage)
         if handler is None or foregone is not None or is_suspect(delivery):
             self._start_beside(pool, Trip(delivery, handler, foregone))
             return
@@ -243,6 +219,9 @@ class Intake:
             self._start(trip)
         else:
             pool.lanes.offer(handler.name, trip)
+
+    def _may_start_in(self, pool: Pool) -> bool:
+        return pool.lanes.room > 0 and not self._isolation.wanted
 
     def _start_beside(self, pool: Pool, trip: Trip) -> None:
         pool.lanes.enter_beside()

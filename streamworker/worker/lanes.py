@@ -51,11 +51,12 @@ class Lanes(Generic[Item]):
 
     def follow(self, lane: str) -> Item | None:
         """An item of this lane has ended; the next one of its line, which counts as running from here on."""
-        self.release(lane)
         line = self._lines[lane]
-        if not line or self._running[lane] >= self._limits[lane]:
+        if not line or self._running[lane] > self._limits[lane]:
+            self.release(lane)
             return None
-        self._running[lane] += 1
+        self.held -= 1
+        self.ended += 1
         return line.popleft()
 
     def ready(self) -> Iterator[tuple[str, Item]]:
@@ -88,6 +89,7 @@ class Lanes(Generic[Item]):
     def join(self, lane: str) -> None:
         """An item that was beside the lanes runs in this one from now on."""
         self.leave_beside()
+        self.held += 1
         self._running[lane] += 1
 
     def clear(self) -> list[tuple[str, Item]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from streamworker.errors import SetupError
 from streamworker.settings import Settings, format_size
@@ -18,6 +19,11 @@ def check_memory(settings: Settings) -> None:
         raise SetupError(
             f"--max-memory is not above the {format_size(held)} that this program holds before its first entry: give it more"
         )
+
+
+def watch_limits(settings: Settings, drain: Callable[[str], None]) -> tuple[Coroutine[Any, Any, None], ...]:
+    """What watches over each of the limits."""
+    return watch_time(settings, drain), watch_memory(settings, drain)
 
 
 async def watch_time(settings: Settings, drain: Callable[[str], None]) -> None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -17,25 +16,24 @@ from streamworker.errors import ConnectionLost, Refused, ServerError, Unreachabl
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import Remedy, remedy_for
-from streamworker.streams.groups import are_finished
 from streamworker.streams.inspecting import greet, is_there
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget
+from streamworker.worker.burst import watch_for_the_end
 from streamworker.worker.choosing import bindings_of, choose_handlers
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
-from streamworker.worker.intake import Plan
 from streamworker.worker.isolation import Isolation
-from streamworker.worker.limits import check_memory, watch_memory, watch_time
+from streamworker.worker.limits import check_memory, watch_limits
 from streamworker.worker.memory import resident_bytes
 from streamworker.worker.names import NameClaim, claim_all, unique_name
+from streamworker.worker.plan import Plan
+from streamworker.worker.scheduler import Scheduler
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
-
-LOOK_FOR_THE_END = timedelta(milliseconds=200)
 
 
 class WorkerProcess:
@@ -185,10 +183,12 @@ class WorkerProcess:
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
-            limits = [watch(self._settings, self.drain) for watch in (watch_time, watch_memory)]
-            watchers = [tasks.create_task(watch) for watch in (self._announce(), self._watch_connection(link), *limits)]
+            parts = (self._announce(), self._watch_connection(link), Scheduler(link, bindings.values(), self._log).run())
+            watchers = [tasks.create_task(part) for part in (*parts, *watch_limits(self._settings, self.drain))]
             if self._settings.burst:
-                watchers.append(tasks.create_task(self._watch_for_the_end(link, [b for of in bindings.values() for b in of])))
+                watchers.append(
+                    tasks.create_task(watch_for_the_end(link, [b for of in bindings.values() for b in of], self, self._log))
+                )
             await self._stop_wanted.wait()
             for watcher in watchers:
                 watcher.cancel()
@@ -235,24 +235,13 @@ class WorkerProcess:
         return tuple(stream for consumer in self._consumers for stream in consumer.troubled_streams)
 
     async def _watch_connection(self, link: Link) -> None:
-        """Whether the server answers is known by asking it: a reader that waits for entries cannot tell a quiet one from a dead one."""
+        """Ask the server whether it is there, where nothing else does: a reader that waits cannot tell a quiet one from a dead one."""
         while True:
             before = self._connected
-            self._connected = await is_there(link)
+            self._connected = link.was_heard(BEAT.total_seconds()) or await is_there(link)
             if self._connected is not before:
                 self.changed.set()
             await asyncio.sleep(BEAT.total_seconds())
-
-    async def _watch_for_the_end(self, link: Link, bindings: Sequence[Binding]) -> None:
-        await self.ready.wait()
-        while True:
-            try:
-                if self.in_flight == 0 and await are_finished(link, [(binding.keys, binding.group) for binding in bindings]):
-                    self.drain("burst finished")
-                    return
-            except (ConnectionLost, ServerError) as error:
-                self._log.debug("burst.unknown", error=str(error))
-            await asyncio.sleep(LOOK_FOR_THE_END.total_seconds())
 
     def _count(self) -> None:
         self._delivered += 1

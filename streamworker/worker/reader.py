@@ -7,7 +7,6 @@ UNBLOCK, or after its BLOCK where the server refuses that.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -19,10 +18,12 @@ from streamworker.streams import inspecting, reading
 from streamworker.streams.faults import Remedy, concerns_all, remedy_for, sentence
 from streamworker.streams.reading import Fresh, Room
 from streamworker.streams.wire import Link
+from streamworker.worker.acks import Acks
 from streamworker.worker.appetite import Appetite
 from streamworker.worker.backoff import Pauses
-from streamworker.worker.intake import Intake, Plan
+from streamworker.worker.intake import Intake
 from streamworker.worker.parking import Parked
+from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.upkeep import Upkeep
@@ -55,16 +56,18 @@ class Reader:
         pools: Sequence[Pool],
         intake: Intake,
         guard: SweepGuard,
+        acks: Acks,
         ready: Callable[[], None],
         log: Any,
     ) -> None:
-        self._link = Link(plan.endpoint, commands.recovery)
+        self._link = Link(plan.endpoint, commands.recovery, by_itself=False)
         self._commands = commands
-        self._parked = Parked(commands)
+        self.parked: Parked = Parked(commands)
         self._group, self._consumer = plan.group, plan.consumer
         self._pools = pools
         self._intake = intake
         self._guard = guard
+        self._acks = acks
         self._upkeep = Upkeep(self._link, pools, intake, self._can_be_read)
         self._ready = ready
         self._trouble = Trouble(log, "reading")
@@ -74,14 +77,15 @@ class Reader:
         self._give_up = plan.give_up
         self._in_doubt = False
         self._turns = 0
-        self._appetite = Appetite(plan.budget)
+        self._appetite = Appetite(plan.budget, pools)
         self._read_each = True
         self._refused: ServerError | None = None
-        self._pool_of = {key: pool for pool in pools for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
         self._stopping = False
         self._paused = False
         self._reads = False
         self._awake = asyncio.Event()
+        self.wants_room: bool = True
+        """Whether it waits for room in a pool, and `room_opened` must be called."""
         self.established: asyncio.Event = asyncio.Event()
         """Set once every group is there, or is known to be in trouble: the worker reads from now on."""
 
@@ -108,10 +112,6 @@ class Reader:
                 await self._sleep(pauses.next())
         await self._link.close()
 
-    async def nudge(self) -> None:
-        """End a parked read whenever somebody asks for it, until cancelled."""
-        await self._parked.run()
-
     def stop(self) -> None:
         """Read nothing new; `run` returns when the read in flight has been taken in."""
         self._stopping = True
@@ -134,17 +134,18 @@ class Reader:
 
     def step_aside(self) -> None:
         """End the read in hand: somebody is to be alone in this process."""
-        self._parked.nudge()
+        self.parked.nudge()
 
     def go_on(self) -> None:
         """Read again."""
         self._awake.set()
 
     def room_opened(self, pool: Pool) -> None:
-        """There is room in `pool` again; a read that is parked without its streams must not go on blocking."""
-        self._awake.set()
-        if not self._parked.covers(pool):
-            self._parked.nudge()
+        """There may be room in `pool` again; a read that is parked without its streams must not go on blocking."""
+        if pool.is_worth_reading:
+            self._awake.set()
+            if not self.parked.covers(pool):
+                self.parked.nudge()
 
     def doubt(self) -> None:
         """Entries may have been given to us whose reply was lost: compare before the next read."""
@@ -157,12 +158,12 @@ class Reader:
 
     def _wake(self) -> None:
         self._awake.set()
-        self._parked.nudge()
+        self.parked.nudge()
 
     async def _establish(self) -> None:
         """After a start and after each error: groups first, then what was delivered to us without our knowledge."""
         await self._link.connect()
-        self._parked.client_id = await reading.client_id(self._link)
+        self.parked.client_id = await reading.client_id(self._link)
         await self._upkeep.establish_all()
         # What has silently cut our connection may have cut the other one, whose calls would wait for long answers.
         await inspecting.greet(self._commands, within=reading.READ_MARGIN_SECONDS)
@@ -176,6 +177,7 @@ class Reader:
         for pool in self._pools:
             pool.look(now)
         pools = self._pools_with_room()
+        self.wants_room = len(pools) < len(self._pools)
         if not pools:
             await self._sleep(BLOCK_MS / 1000)
             return
@@ -225,7 +227,7 @@ class Reader:
             try:
                 fresh = await read.reply
             finally:
-                self._parked.ended()
+                self.parked.ended()
             if fresh and monotonic() < until and not self._stopping and not self._must_reconcile:
                 following = self._send_next(read, fresh)
                 # One turn of the loop to pack the command, one to write it: then the server works while we do.
@@ -238,20 +240,15 @@ class Reader:
 
     def _send_next(self, read: _Read, fresh: Sequence[Fresh]) -> _Read | None:
         """Ask for more entries than those that have just come, where there is room for both."""
-        if not self._may_read or self._upkeep.is_called_for:
+        others = len(read.pools) < len(self._pools) and any(p.is_worth_reading for p in self._pools if p not in read.pools)
+        if others or not self._may_read or self._upkeep.is_called_for:
             return None
         self._appetite.saw(fresh)
-        coming = Counter[Pool]()
-        for key, entries in fresh:
-            coming[self._pool_of[key]] += len(entries)
-        now = monotonic()
-        rooms = []
-        for pool in read.pools:
-            pool.look(now)
-            if (room := pool.lanes.room - coming[pool]) >= pool.width:
-                rooms.append((pool, room))
-        count = self._appetite.count(rooms, coming.total()) if len(rooms) == len(read.pools) else 0
-        return self._send(read.pools, count) if count > 0 else None
+        count = self._appetite.count_beside(read.pools, fresh)
+        if count == 0:
+            return None
+        self._acks.ride(self._link)
+        return self._send(read.pools, count)
 
     async def _fill(self, pools: Sequence[Pool]) -> None:
         """Have the server look from stream to stream until the room is full."""
@@ -275,7 +272,7 @@ class Reader:
     def _send(self, pools: Sequence[Pool], count: int) -> _Read:
         """Ask for entries of all these streams; where there are none, wait for the first one."""
         keys = [key for pool in pools for key in pool.ready_keys(self._turns)]
-        self._parked.on(pools)
+        self.parked.on(pools)
         reply = reading.read(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS)
         return _Read(pools, asyncio.ensure_future(reply), monotonic())
 

@@ -21,7 +21,8 @@ from streamworker.streams import groups, reading
 from streamworker.streams.faults import concerns_all, sentence
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
-from streamworker.worker.intake import Intake, Plan
+from streamworker.worker.intake import Intake
+from streamworker.worker.plan import Plan
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.waiting import happens_within
 

@@ -7,7 +7,6 @@ is ours. Each step checks that first, on the server, so a repeated step does not
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ from typing import Any, assert_never
 
 from streamworker.codecs.dead_letters import Obituary, write_dead_letter
 from streamworker.codecs.envelope import Envelope, pack
-from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Lease, Outgoing, Reason, Release, RetryLater, Verdict
+from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Outgoing, Reason, Release, RetryLater, Verdict
 from streamworker.errors import CommitRefused, ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.descriptions import describe, trace
@@ -28,12 +27,9 @@ from streamworker.streams.keys import GroupKeys
 from streamworker.streams.reading import READ_MARGIN_SECONDS
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
+from streamworker.worker.acks import Acks
 from streamworker.worker.backoff import Tries
 from streamworker.worker.leases import LeaseKeeper
-
-ACKS_PER_COMMAND = 1_000
-MOST_ACKS_WAITING = 2_000
-"""Above this, a handler that succeeded waits for the acknowledgements to catch up, so that memory stays bounded."""
 
 LIES_IN_THE_COMMIT = frozenset({"WRONGTYPE", "ERR", "OVERSIZED"})
 """Codes with which the server refuses what is to be published, and not us: to try it again would only hold the place of others."""
@@ -54,16 +50,12 @@ class Settlement:
         self, link: Link, group: str, keys: Mapping[str, GroupKeys], leases: LeaseKeeper, log: Any, parked: Parked
     ) -> None:
         self._link = link
-        self._group = group
         self._keys = keys
-        self._stream_of = {key: of.stream for of in keys.values() for key in (of.stream, of.retry)}
         self._leases = leases
         self._log = log
         self._parked = parked
         self._troubles: dict[tuple[str, str], Trouble] = {}
-        self._acks: list[Lease] = []
-        self._acks_wanted = asyncio.Event()
-        self._acks_done = asyncio.Condition()
+        self.acks: Acks = Acks(link, group, keys, leases, self._trouble, log)
         self._patience = asyncio.Event()
         """Set when there is no time left to try again: the drain is over."""
         self.left_pending: int = 0
@@ -76,8 +68,8 @@ class Settlement:
         """
         match verdict:
             case Ack(publishes=()):
-                self.gather(delivery.lease)
-                await self.catch_up()
+                self.acks.gather(delivery.lease)
+                await self.acks.catch_up()
             case Ack(publishes):
                 await self._commit(delivery, publishes)
             case RetryLater():
@@ -91,78 +83,9 @@ class Settlement:
             case _:
                 assert_never(verdict)
 
-    async def run(self) -> None:
-        """Send gathered acks until cancelled: at once when idle, in one write for all that came meanwhile."""
-        tries = Tries(self._link.recovery)
-        while True:
-            await self._acks_wanted.wait()
-            self._acks_wanted.clear()
-            batch, self._acks = self._acks, []
-            refused = await self._send_acks(batch)
-            if refused:
-                # Kept even where the lease is lost by now: the entry was handled, and its ack prevents a further run.
-                self._acks += refused
-                self._acks_wanted.set()
-                await tries.wait()
-            else:
-                tries.reset()
-            async with self._acks_done:
-                self._acks_done.notify_all()
-
-    async def flush(self) -> None:
-        """Wait until every gathered ack is on the server."""
-        async with self._acks_done:
-            await self._acks_done.wait_for(lambda: not self._leases.count)
-
     def lose_patience(self) -> None:
         """Try nothing again from now on: what the server refuses stays pending, and its lease runs out."""
         self._patience.set()
-
-    def gather(self, lease: Lease) -> None:
-        """Acknowledge this entry soon. Its lease is all that is kept: its fields may be large, and their bytes are given back by now."""
-        self._acks.append(lease)
-        if len(self._acks) == 1:
-            self._acks_wanted.set()
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether so many acks wait that `catch_up` is the next thing to do."""
-        return len(self._acks) > MOST_ACKS_WAITING
-
-    async def catch_up(self) -> None:
-        """Wait until not too many acks wait."""
-        if self.is_behind:
-            async with self._acks_done:
-                await self._acks_done.wait_for(lambda: not self.is_behind)
-
-    async def _send_acks(self, batch: list[Lease]) -> list[Lease]:
-        """Acknowledge; answers what the server did not take."""
-        by_key: dict[str, list[Lease]] = defaultdict(list)
-        for lease in batch:
-            by_key[lease.key].append(lease)
-        chunks = [
-            of_key[start : start + ACKS_PER_COMMAND]
-            for of_key in by_key.values()
-            for start in range(0, len(of_key), ACKS_PER_COMMAND)
-        ]
-        refused = await asyncio.gather(*(self._send_chunk(chunk) for chunk in chunks))
-        return [lease for chunk in refused for lease in chunk]
-
-    async def _send_chunk(self, chunk: list[Lease]) -> list[Lease]:
-        """Acknowledge entries of one stream."""
-        stream = self._stream_of[chunk[0].key]
-        trouble = self._trouble("ack", stream)
-        try:
-            acked = await settling.ack(self._link, self._group, chunk)
-        except (ConnectionLost, ServerError) as error:
-            trouble.strikes(sentence(error))
-            return chunk
-        trouble.is_over()
-        self._leases.drop(*chunk)
-        if acked < len(chunk):
-            # Acked before with its reply lost, finished by another worker after our lease was lost, or trimmed away meanwhile.
-            self._log.warning("ack.not_pending", stream=stream, entries=len(chunk) - acked)
-        return []
 
     async def _commit(self, delivery: Delivery, publishes: Sequence[Outgoing]) -> None:
         """Publish and acknowledge together.

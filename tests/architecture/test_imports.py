@@ -21,14 +21,15 @@ ROOT = Path(streamworker.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
     {"delivery", "destination"},
-    {"addresses"},
+    {"addresses", "posting"},
     {"policies", "codecs", "settings", "streams", "embedded"},
-    {"handlers", "publisher", "admin"},
+    {"handlers", "outgoing", "admin"},
+    {"publisher", "sync_publisher"},
     {"registration", "stream"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor", "testing"},
-    {"demo"},
+    {"demo", "bench"},
     {"cli"},
     {"__main__"},
 ]
@@ -37,9 +38,9 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "destination", "entries", "errors", "addresses", "policies", "codecs", "streams.keys", "worker.lanes",
-    "worker.pace", "worker.pools", "worker.exits",
-    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts",
+    "delivery", "destination", "entries", "errors", "addresses", "posting", "policies", "codecs", "streams.keys",
+    "worker.lanes", "worker.pace", "worker.pools", "worker.exits",
+    "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {
     "asyncio", "concurrent", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random", "secrets", "select", "selectors",

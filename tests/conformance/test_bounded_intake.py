@@ -76,6 +76,7 @@ async def test_a_reply_that_was_lost_comes_back_within_the_memory(server, aredis
         # Read under the worker's name, but not by it.
         await aredis.xreadgroup("billing", process.consumer, {"orders": ">"}, count=20)
         consumer._reader.doubt()
+        process.pause(False)
         await ledger.until_count(4)
         held = process.in_flight
         gate.set()

@@ -35,7 +35,7 @@ SOME = settings(max_examples=25, suppress_health_check=[HealthCheck.function_sco
 def harmless(*words: str, url: str, code: int | None = 0) -> str:
     """Run a command in both forms; answers its text for people."""
     shown = ""
-    for form in ("table", "json") if words[0] != "tail" else ("text", "json"):
+    for form in ("text" if words[0] == "tail" or words[:2] == ("dlq", "show") else "table", "json"):
         result = run(*words, "-o", form, url=url)
         if code is not None:
             assert code == result.exit_code, result.output

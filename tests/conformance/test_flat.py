@@ -13,11 +13,13 @@ import pytest
 import redis.asyncio
 
 from streamworker import Context, DeadLetterPolicy, Reject, Snooze
+from streamworker.worker.crew import MOST_IDLE
 from streamworker.worker.process import WorkerProcess
 from tests.harness import an_app, pending, retries_waiting, working
 from tests.waiting import eventually
 
 LIMIT = 2**20
+CONCURRENCY = 20
 DESCRIPTORS = Path("/proc/self/fd")
 ROUNDS = int(os.environ.get("STREAMWORKER_SOAK_ROUNDS", "2"))
 """Of some 550 deliveries each, not counting what is tried again."""
@@ -27,7 +29,7 @@ def trying_everything(keep_last: int = 20):
     """An application whose handler fails in every way that an entry asks for, at its first attempt."""
     app = an_app(lease=timedelta(seconds=1), dead_letter=DeadLetterPolicy(keep_last=keep_last))
 
-    @app.handler("orders", concurrency=20, timeout=timedelta(milliseconds=300))
+    @app.handler("orders", concurrency=CONCURRENCY, timeout=timedelta(milliseconds=300))
     async def charge(order: dict[str, str], ctx: Context) -> None:
         first = ctx.delivery.attempt == 1 and ctx.delivery.crashes == 0
         match order["way"]:
@@ -109,17 +111,19 @@ async def measure(client: redis.asyncio.Redis, process: WorkerProcess) -> dict[s
     [consumer] = process._consumers
     return {
         "descriptors": count_descriptors(),
-        "threads": sorted(thread.name.rstrip("0123456789_") for thread in threading.enumerate()),
-        "tasks": len(asyncio.all_tasks()),
+        # Threads, and the crew's tasks, are made when first needed: as many as handlers have run at once.
+        "threads": {thread.name.rstrip("0123456789_") for thread in threading.enumerate()},
+        "tasks": len(asyncio.all_tasks()) - len(consumer._crew._idle),
+        "crew": len(consumer._crew._idle) <= MOST_IDLE,
         "connections": len(await connections(client, process)),
         "consumers": sorted(one["name"] for one in await client.xinfo_consumers("orders", "billing") if one["pending"]),
         "leases": consumer.in_flight,
         "bytes": process._budget.left,
         "suspects": process._isolation._suspects,
-        "trips": len(consumer._trips),
-        "places": len(consumer._places._taken),
+        "trips": consumer._crew._under_way,
+        "held": sum(pool.lanes.held for pool in consumer._intake._pools),
         "running": (len(consumer._executor._running), len(consumer._executor._occupied)),
-        "acks": len(consumer._settlement._acks),
+        "acks": len(consumer._settlement.acks._waiting),
         # One for each step and stream at most, made when first needed.
         "troubles": {stream for _, stream in consumer._settlement._troubles} | consumer._reclaimer._troubles.keys(),
         "listeners": len(process._budget._listeners),

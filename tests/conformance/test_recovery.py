@@ -81,7 +81,7 @@ async def until_said(lines, *events: str) -> None:
     [
         (no_replicas, "mend them, and the worker goes on by itself"),
         (demoted, "point the worker at the primary"),
-        (a_stale_replica, "this replica has lost its primary"),
+        (a_stale_replica, "point the worker at the primary"),  # a server refuses a write for that before it looks at its link
         (unable_to_persist, "mend its disk"),
         (busy, "end it with SCRIPT KILL"),
     ],
@@ -248,9 +248,9 @@ async def test_a_read_that_was_ended_once_is_followed_by_quiet_ones(server, ared
             process.toggle_pause()
         await eventually(lambda: is_blocked(aredis))
         process._consumers[0]._reader.doubt()
-        # Each turn reads three times: both streams without blocking, and then both together.
+        # Each turn reads once, both streams together.
         began, before = asyncio.get_running_loop().time(), await reads(aredis)
-        await eventually(lambda: _grew(aredis, before + 5))
+        await eventually(lambda: _grew(aredis, before + 1))
         took = asyncio.get_running_loop().time() - began
 
     assert took > 1

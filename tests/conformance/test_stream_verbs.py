@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -77,7 +78,7 @@ async def test_a_missing_stream_has_no_groups(link: Link) -> None:
 async def test_filling_stays_within_the_room_and_reads_the_first_stream_first(link: Link) -> None:
     """Two streams share a room of three: what is in the first comes first, and no more than three come."""
     for stream, count in ((KEYS.retry, 2), ("orders", 5)):
-        await publishing.add_many(link, [Outgoing(stream, [b"n", b"%d" % number]) for number in range(count)])
+        await asyncio.gather(*(publishing.add(link, Outgoing(stream, [b"n", b"%d" % number])) for number in range(count)))
 
     taken, refused = await fill(link, [Room((KEYS.retry, "orders"), 3)])
 
@@ -282,7 +283,7 @@ async def test_a_full_server_refuses_what_takes_memory(private_server, server_ki
 
 async def test_filling_ends_when_the_memory_is_full(link: Link) -> None:
     """Sizes show only when entries are read, so a few at first: a hundred megabytes waiting do not arrive at once."""
-    await publishing.add_many(link, [Outgoing("orders", [b"blob", b"x" * 100_000]) for _ in range(100)])
+    await asyncio.gather(*(publishing.add(link, Outgoing("orders", [b"blob", b"x" * 100_000])) for _ in range(100)))
 
     first, _ = await fill(link, [Room(("orders",), 100)], most_bytes=1_000_000)
     informed, _ = await fill(link, [Room(("orders",), 100)], most_bytes=1_000_000, expected_bytes=100_004)

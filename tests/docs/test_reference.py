@@ -206,6 +206,8 @@ def parameters_of(function: Any) -> Iterator[str]:
         ("### publish, publish_many", streamworker.StreamWorker.publish),
         ("### publish, publish_many", streamworker.StreamWorker.publish_many),
         ("### encode, settings, close", streamworker.StreamWorker.encode),
+        ("### cancel, sync_publisher", streamworker.StreamWorker.cancel),
+        ("## Durability", streamworker.Durability),
         ("## Context", streamworker.Context.publish),
         ("## RetryPolicy", streamworker.RetryPolicy),
         ("## DeadLetterPolicy", streamworker.DeadLetterPolicy),

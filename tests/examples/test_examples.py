@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import subprocess
 import sys
@@ -79,3 +81,17 @@ def test_the_example_of_a_test_passes():
 
     assert 0 == tested.returncode, tested.stdout
     assert "4 passed" in tested.stdout
+
+
+async def test_publishing_places_orders_once_and_reminds_of_what_is_not_paid(server, aredis):
+    """A second click writes nothing, and what was paid is not reminded of."""
+    environment = os.environ | {"STREAMWORKER_REDIS_URL": server.url}
+    command = [sys.executable, str(ROOT / "examples" / "publishing.py")]
+    run = functools.partial(subprocess.run, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    ended = await asyncio.to_thread(run, command)
+    assert (0, "") == (ended.returncode, ended.stderr)
+
+    assert [b"1", b"2", b"3"] == [fields[b"order_id"] for _, fields in await aredis.xrange("orders")]
+    assert [101, 2] == [await aredis.xlen("imports"), await aredis.zcard("{reminders}:scheduled")]
+    streamworker("run", "examples/publishing.py", "--max-deliveries", "2", url=server.url)
+    assert [b"1", b"2"] == [fields[b"order_id"] for _, fields in await aredis.xrange("reminders")]

@@ -27,6 +27,8 @@ def test_a_worker_has_its_groups_keys_and_what_it_publishes_to() -> None:
         "~{orders}:sw:sweep:billing",
         "~{orders}:sw:settled:billing",
         "~{orders}:sw:known:billing",
+        "~{orders}:scheduled",
+        "~{orders}:scheduled:entries",
         "~invoices",
         "~{orders}:sw:name:billing:*",
     ] == keys_of_rules(Role.WORKER, "orders", groups=("billing",), publishes_to=["invoices"])
@@ -43,10 +45,10 @@ def test_a_dashboard_only_reads_and_an_administrator_writes_dead_letters_and_ret
 
 
 def test_several_streams_and_groups_are_all_combined() -> None:
-    """Each stream once, and eight keys for each group on it."""
+    """Each stream with what is scheduled for it once, and eight keys for each group on it."""
     keys = keys_of_rules(Role.WORKER, "orders", "clicks", groups=("billing", "search"))
 
-    assert 2 + 2 * 2 * 8 == len(keys) == len(set(keys))
+    assert 2 * 3 + 2 * 2 * 8 == len(keys) == len(set(keys))
 
 
 def test_redis_6_2_gets_no_rule_that_it_does_not_know() -> None:
@@ -69,7 +71,7 @@ def test_redis_6_2_gets_no_rule_that_it_does_not_know() -> None:
 )
 def test_a_name_is_matched_as_it_is(stream: str, pattern: str) -> None:
     """What a glob would understand is escaped; a space cannot stand in a rule."""
-    assert [f"%W~{pattern}"] == keys_of_rules(Role.PUBLISHER, stream)
+    assert f"%W~{pattern}" == keys_of_rules(Role.PUBLISHER, stream)[0]
 
 
 @pytest.mark.parametrize(
@@ -124,8 +126,12 @@ def test_the_command_prints_one_line_for_redis_cli_and_no_password() -> None:
     """The rest goes to standard error."""
     result = run("acl", "--role", "publisher", "--stream", "orders")
 
-    expected = "ACL SETUSER streamworker-publisher reset on >PASSWORD resetchannels %W~orders -@all "
-    assert f"{expected}+client|setname +ping +select +xadd\n" == result.stdout
+    keys = "%W~orders ~{orders}:scheduled ~{orders}:scheduled:entries ~{orders}:sw:once:*"
+    commands = (
+        "+client|setname +eval +evalsha +get +hdel +hget +hset +pexpire +ping +select +set +time +type +wait +xadd +zadd +zrem"
+    )
+    expected = f"ACL SETUSER streamworker-publisher reset on >PASSWORD resetchannels {keys} -@all {commands}"
+    assert f"{expected}\n" == result.stdout
     assert "write the password" in result.stderr
 
 

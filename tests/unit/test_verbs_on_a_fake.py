@@ -6,6 +6,7 @@ is proved elsewhere: on real servers, and on a fake inside the process (`conform
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -42,7 +43,7 @@ async def link(fake_url: str) -> AsyncIterator[Link]:
 
 async def test_what_is_added_is_found_by_range_and_by_age(link: Link) -> None:
     """In order, with the ids that adding answered."""
-    ids = await publishing.add_many(link, [Outgoing("orders", [b"n", b"%d" % number]) for number in range(5)])
+    ids = await asyncio.gather(*(publishing.add(link, Outgoing("orders", [b"n", b"%d" % number])) for number in range(5)))
 
     every = await inspecting.entries(link, "orders")
     newest = await inspecting.newest(link, "orders", 2)

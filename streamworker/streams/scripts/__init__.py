@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 
 from redis.connection import AbstractConnection
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from streamworker.errors import ServerError
+from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import translate
 from streamworker.streams.wire import Argument, Link, Reply
@@ -60,7 +61,51 @@ class BlockingLink:
 
     def run(self, wanted: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
         """Run a script. Raises `ConnectionLost` or `ServerError`."""
+        wanted = on_virtual_time(wanted) if self.virtual_time else wanted
         return self._call("EVAL", wanted.source, len(keys), *keys, *arguments)
+
+    @property
+    def virtual_time(self) -> bool:
+        """Whether a test moves the server's time."""
+        return self._endpoint.virtual_time
+
+    def call(self, *command: Argument) -> Reply:
+        """Send a command. Raises `ConnectionLost`, which says whether it may have run, or `ServerError`."""
+        return self._call(*command)
+
+    def call_many(self, packed: Sequence[bytes]) -> list[Reply]:
+        """Send packed commands; answers each one's reply, or its error, `ConnectionLost` included."""
+        replies: list[Reply] = []
+        try:
+            connection = self._opened()
+        except StreamWorkerError as error:
+            return [error] * len(packed)
+        try:
+            connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
+            while len(replies) < len(packed):
+                try:
+                    replies.append(connection.read_response(disable_decoding=True))
+                except ResponseError as error:
+                    replies.append(translate(error))
+        except (RedisError, OSError) as error:
+            self.close()
+            fault = translate(error)
+            replies += [fault if isinstance(fault, ConnectionLost) else ConnectionLost(str(fault))] * (len(packed) - len(replies))
+        return replies
+
+    def is_quiet(self) -> bool:
+        """Whether the connection can be used on: nothing has come that nobody asked for, such as its end."""
+        if self._connection is None:
+            return True
+        try:
+            return not self._connection.can_read(timeout=0)
+        except (RedisError, OSError):
+            return False
+
+    def wait_for(self, longest: timedelta) -> None:
+        """Give each reply so much time, from a new connection on."""
+        self.close()
+        self._timeout = longest.total_seconds()
 
     def check(self) -> None:
         """Find out whether the server answers. Raises `ConnectionLost` or `ServerError`."""
@@ -81,7 +126,8 @@ class BlockingLink:
             try:
                 connection.connect()  # type: ignore[no-untyped-call]
             except (RedisError, OSError) as error:
-                raise self._endpoint.explain(error) from error
+                fault = self._endpoint.explain(error)
+                raise ConnectionLost(str(fault), may_have_run=False) if isinstance(fault, ConnectionLost) else fault from error
             self._connection = connection
         return self._connection
 

@@ -1,0 +1,72 @@
+"""From a body and what is said about it to the entry that is to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from streamworker.codecs import Codec
+from streamworker.delivery import Outgoing
+from streamworker.errors import EncodeError
+from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
+from streamworker.streams.keys import tag
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+def encode_outgoing(
+    codec: Codec,
+    stream: str,
+    body: Any,
+    *,
+    type: str | None = None,  # noqa: A002  # the word that users know
+    headers: Mapping[str, str] | None = None,
+    key: str | None = None,
+    max_length: int | None = None,
+) -> Outgoing:
+    """The entry for `body`; the options are those of `PublishOptions`. Raises `EncodeError` when it cannot be one."""
+    check_stream(stream)
+    if type is None and key is None and headers is None and max_length is None:
+        return Outgoing(stream, codec.encode(body, _NO_HEADERS))
+    if max_length is not None and (isinstance(max_length, bool) or not isinstance(max_length, int) or not 1 <= max_length < 2**63):
+        raise EncodeError(f"max_length is a whole number of at least 1, or None to keep all, not {max_length!r}")
+    written = {} if headers is None else dict(headers)
+    if type is not None:
+        written["type"] = type
+    if key is not None:
+        written["key"] = key
+    return Outgoing(stream, codec.encode(body, written), max_length)
+
+
+def check_stream(stream: object) -> None:
+    """See that this can be a stream's name. Raises `EncodeError` or `SetupError`."""
+    if not isinstance(stream, str) or not stream:
+        raise EncodeError(f"a stream's name is a non-empty string, not {stream!r}")
+    try:
+        stream.encode()
+    except UnicodeEncodeError:
+        raise EncodeError("the stream's name holds half a surrogate pair, which is not text") from None
+    tag(stream)
+
+
+def encode_many(
+    codec: Codec, stream: str, bodies: Iterable[Any], dedupe_ids: Sequence[str] | None, options: SendOptions
+) -> Iterator[Posting]:
+    """How each of these is to be written. Raises `EncodeError`."""
+    entry, ways = split(options)
+    if ways.get("dedupe_id") is not None:
+        raise EncodeError("one dedupe_id for many entries would let through the first alone: give dedupe_ids, one for each")
+    if dedupe_ids is None:
+        if ways.get("dedupe_window") is not None:
+            raise EncodeError("dedupe_window says how long dedupe_ids are remembered: give them too")
+        posts = Posts(**ways) if ways else PLAIN
+        yield from (posts.of(encode_outgoing(codec, stream, body, **entry)) for body in bodies)
+        return
+    if isinstance(dedupe_ids, str):
+        raise EncodeError("dedupe_ids is a list with one id for each body")
+    listed, ids = list(bodies), list(dedupe_ids)
+    if len(listed) != len(ids):
+        raise EncodeError(f"there are {len(listed):,} bodies and {len(ids):,} dedupe_ids: give one for each")
+    posts = Posts(**{**ways, "dedupe_id": ids[0]}) if ids else Posts()
+    for body, dedupe_id in zip(listed, ids, strict=True):
+        yield posts.of(encode_outgoing(codec, stream, body, **entry), dedupe_id)

@@ -1,0 +1,132 @@
+"""Gathers plain acknowledgements, and sends many in one command: under load in front of the next read, in the same write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from streamworker.delivery import Lease
+from streamworker.errors import ConnectionLost, ServerError
+from streamworker.observe.troubles import Trouble
+from streamworker.streams import settling
+from streamworker.streams.faults import sentence
+from streamworker.streams.keys import GroupKeys
+from streamworker.streams.wire import Link
+from streamworker.worker.backoff import Tries
+from streamworker.worker.leases import LeaseKeeper
+
+MOST_IN_A_COMMAND = 1_000
+MOST_WAITING = 2_000
+"""Above this, a handler that succeeded waits for the acknowledgements to catch up, so that memory stays bounded."""
+
+RIDE_SECONDS = 0.002
+"""How long acknowledgements wait for a read to leave with, while reads follow one another."""
+
+
+class Acks:
+    """The acknowledgements of one consumer group, over `link` where no read takes them along. `trouble` gives a step's on a stream."""
+
+    def __init__(
+        self,
+        link: Link,
+        group: str,
+        keys: Mapping[str, GroupKeys],
+        leases: LeaseKeeper,
+        trouble: Callable[[str, str], Trouble],
+        log: Any,
+    ) -> None:
+        self._link = link
+        self._group = group
+        self._stream_of = {key: of.stream for of in keys.values() for key in (of.stream, of.retry)}
+        self._leases = leases
+        self._trouble = trouble
+        self._log = log
+        self._waiting: list[Lease] = []
+        self._wanted = asyncio.Event()
+        self._done = asyncio.Condition()
+        self._tries = Tries(link.recovery)
+        self._riding: set[asyncio.Task[bool]] = set()
+        self._ride_comes = False
+
+    def gather(self, lease: Lease) -> None:
+        """Acknowledge this entry soon. Its lease is all that is kept: its fields may be large, and their bytes are given back by now."""
+        self._waiting.append(lease)
+        if len(self._waiting) == 1:
+            self._wanted.set()
+
+    def ride(self, link: Link) -> None:
+        """Send what waits over `link`, whose owner sends something else right after; another ride comes soon."""
+        self._ride_comes = True
+        if self._waiting:
+            batch, self._waiting = self._waiting, []
+            task = asyncio.ensure_future(self._send(link, batch))
+            self._riding.add(task)
+            task.add_done_callback(self._riding.discard)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so many acknowledgements wait that `catch_up` is the next thing to do."""
+        return len(self._waiting) > MOST_WAITING
+
+    async def catch_up(self) -> None:
+        """Wait until not too many wait."""
+        if self.is_behind:
+            async with self._done:
+                await self._done.wait_for(lambda: not self.is_behind)
+
+    async def run(self) -> None:
+        """Send what is gathered until cancelled: at once when idle, in one command for all that came meanwhile."""
+        while True:
+            await self._wanted.wait()
+            if self._ride_comes:
+                self._ride_comes = False
+                await asyncio.sleep(RIDE_SECONDS)
+            self._wanted.clear()
+            batch, self._waiting = self._waiting, []
+            if not await self._send(self._link, batch):
+                await self._tries.wait()
+
+    async def flush(self) -> None:
+        """Wait until every gathered acknowledgement is on the server."""
+        async with self._done:
+            await self._done.wait_for(lambda: not self._leases.count)
+
+    async def _send(self, link: Link, batch: list[Lease]) -> bool:
+        """Acknowledge; what the server did not take is gathered again, and that is answered with false."""
+        by_key: dict[str, list[Lease]] = defaultdict(list)
+        for lease in batch:
+            by_key[lease.key].append(lease)
+        chunks = [
+            of_key[start : start + MOST_IN_A_COMMAND]
+            for of_key in by_key.values()
+            for start in range(0, len(of_key), MOST_IN_A_COMMAND)
+        ]
+        answers = await asyncio.gather(*(self._send_chunk(link, chunk) for chunk in chunks))
+        refused = [lease for refused_of_chunk in answers for lease in refused_of_chunk]
+        if refused:
+            # Kept even where the lease is lost by now: the entry was handled, and its ack prevents a further run.
+            self._waiting += refused
+            self._wanted.set()
+        else:
+            self._tries.reset()
+        async with self._done:
+            self._done.notify_all()
+        return not refused
+
+    async def _send_chunk(self, link: Link, chunk: list[Lease]) -> list[Lease]:
+        """Acknowledge entries of one stream; answers those that the server did not take."""
+        stream = self._stream_of[chunk[0].key]
+        trouble = self._trouble("ack", stream)
+        try:
+            acked = await settling.ack(link, self._group, chunk)
+        except (ConnectionLost, ServerError) as error:
+            trouble.strikes(sentence(error))
+            return chunk
+        trouble.is_over()
+        self._leases.drop(*chunk)
+        if acked < len(chunk):
+            # Acked before with its reply lost, finished by another worker after our lease was lost, or trimmed away meanwhile.
+            self._log.warning("ack.not_pending", stream=stream, entries=len(chunk) - acked)
+        return []

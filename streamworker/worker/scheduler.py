@@ -1,0 +1,72 @@
+"""Adds what was published with a delay to its streams when it is due, whatever group reads them: each entry once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from streamworker.errors import ConnectionLost, ServerError
+from streamworker.observe.troubles import Trouble
+from streamworker.streams.faults import sentence
+from streamworker.streams.scheduling import Added, publish_due
+from streamworker.streams.wire import Link
+from streamworker.worker.bindings import Binding
+
+PAGE = 100
+STREAMS = 50
+"""Of one command, so that none holds the server for long."""
+
+LOOK_AGAIN = timedelta(seconds=1)
+"""At the latest then: somebody may have scheduled something since."""
+
+
+class Scheduler:
+    """What is due on the streams of one process."""
+
+    def __init__(self, link: Link, bindings: Iterable[Sequence[Binding]], log: Any) -> None:
+        self._link = link
+        self._streams = sorted({binding.keys.stream for of_group in bindings for binding in of_group})
+        self._log = log
+        self._troubles: dict[str, Trouble] = {}
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            waits = [await self._look(self._streams[at : at + STREAMS]) for at in range(0, len(self._streams), STREAMS)]
+            await asyncio.sleep(min([LOOK_AGAIN.total_seconds(), *waits]))
+
+    async def _look(self, streams: Sequence[str]) -> float:
+        """Add what is due; answers in how many seconds the next one is, as far as is known."""
+        troubles = {stream: self._trouble(stream) for stream in streams}
+        try:
+            next_due_ms, happened = await publish_due(self._link, streams, limit=PAGE)
+        except ConnectionLost:
+            return LOOK_AGAIN.total_seconds()  # the reader says it, and waits for the server
+        except ServerError as error:
+            troubles[streams[0]].strikes(sentence(error))
+            return LOOK_AGAIN.total_seconds()
+        refused = {added.stream for added in happened if added.refused is not None}
+        for stream in streams:
+            if stream not in refused:
+                troubles[stream].is_over()
+        for added in happened:
+            self._tell(added)
+        if refused or next_due_ms is None:
+            return LOOK_AGAIN.total_seconds()
+        return next_due_ms / 1000
+
+    def _tell(self, added: Added) -> None:
+        if added.refused is not None:
+            self._trouble(added.stream).strikes(sentence(added.refused))
+        if added.damaged:
+            self._log.error(
+                "scheduled.damaged",
+                stream=added.stream,
+                entries=added.damaged,
+                why="something has changed or removed what was scheduled: what is there is looked at again in an hour",
+            )
+
+    def _trouble(self, stream: str) -> Trouble:
+        return self._troubles.setdefault(stream, Trouble(self._log, "scheduled", stream=stream))
