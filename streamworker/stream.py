@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from streamworker.codecs import Codec
-from streamworker.delivery import PublishOptions
 from streamworker.destination import Destination
 from streamworker.errors import SetupError
 from streamworker.handlers import Context, Start, name_of, read_signature
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.posting import SendOptions
 from streamworker.streams.keys import tag
 
 Body = TypeVar("Body")
@@ -40,12 +40,18 @@ class Program(Protocol):
         """Registers a handler."""
         ...
 
-    async def publish(self, stream: str, body: Any, **options: Unpack[PublishOptions]) -> str:
+    async def publish(self, stream: str, body: Any, **options: Unpack[SendOptions]) -> str:
         """Add an entry."""
         ...
 
-    async def publish_many(self, stream: str, bodies: Iterable[Any], **options: Unpack[PublishOptions]) -> list[str]:
+    async def publish_many(
+        self, stream: str, bodies: Iterable[Any], *, dedupe_ids: Sequence[str] | None = None, **options: Unpack[SendOptions]
+    ) -> list[str]:
         """Add entries."""
+        ...
+
+    async def cancel(self, stream: str, handle: str) -> bool:
+        """Take a scheduled entry back."""
         ...
 
 
@@ -68,16 +74,22 @@ class Stream(Destination[Body], Generic[Body]):
         super().__init__(name, body_type)
         self._program = program
 
-    async def publish(self, body: Body, **options: Unpack[PublishOptions]) -> str:
+    async def publish(self, body: Body, **options: Unpack[SendOptions]) -> str:
         """Add an entry and return its id, as `app.publish` does. In a handler, `ctx.publish(stream, body)` is what you want."""
         return await self._program.publish(self.name_for(body), body, **options)
 
-    async def publish_many(self, bodies: Iterable[Body], **options: Unpack[PublishOptions]) -> list[str]:
+    async def cancel(self, handle: str) -> bool:
+        """Take back what was published with `delay` or `at`, as `app.cancel` does."""
+        return await self._program.cancel(self.name, handle)
+
+    async def publish_many(
+        self, bodies: Iterable[Body], *, dedupe_ids: Sequence[str] | None = None, **options: Unpack[SendOptions]
+    ) -> list[str]:
         """Add many entries in order, pipelined, as `app.publish_many` does."""
         listed = list(bodies)
         for body in listed:
             self.check(body)
-        return await self._program.publish_many(self.name, listed, **options)
+        return await self._program.publish_many(self.name, listed, dedupe_ids=dedupe_ids, **options)
 
     def handler(self, **options: Unpack[HandlerOptions]) -> Registers[Body]:
         """Register a function as handler of this stream, as `app.handler` does. Raises `SetupError` where its body is of another type."""

@@ -18,11 +18,12 @@ LEFT_BEHIND_AFTER = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class ToDo:
-    """What waits in some groups: retries that are due, entries whose worker has died, and whether our own consumer has work."""
+    """What waits: what is due, entries whose worker has died, whether our own consumer has work, and the sets of what is scheduled."""
 
     due: int
     lapsed: int
     busy: bool
+    scheduled: Sequence[str]
 
     @property
     def nothing(self) -> bool:
@@ -54,8 +55,8 @@ async def look(link: Link, groups: Sequence[tuple[GroupKeys, str]], consumer: st
     """What there is to do at this time of the test. What is pending with others for a `lease` has lapsed."""
     keys = [key for of, _ in groups for key in (of.due, of.retry, of.stream)]
     arguments: list[Argument] = [consumer, lease // timedelta(milliseconds=1), *(group for _, group in groups)]
-    due, lapsed, busy = await script("rehearsal_look").run(link, keys, arguments)
-    return ToDo(due, lapsed, bool(busy))
+    due, lapsed, busy, scheduled = await script("rehearsal_look").run(link, keys, arguments)
+    return ToDo(due, lapsed, bool(busy), sorted(key.decode() for key in scheduled))
 
 
 async def next_due_ms(link: Link, key: str) -> int | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from streamworker.streams import inspecting, rehearsing, settling
-from streamworker.streams.keys import GroupKeys
+from streamworker.streams import inspecting, rehearsing, scheduling, settling
+from streamworker.streams.keys import GroupKeys, schedule_keys
 from streamworker.streams.wire import Link
 from streamworker.testing.process import LEASE
 from streamworker.worker.bindings import Binding
@@ -25,6 +25,7 @@ class Clock:
         self._consumer = consumer
         self._lease_ms = lease // MILLISECOND
         self._lapses: dict[tuple[str, str, str, str], int] = {}
+        self._scheduled: Sequence[str] = ()
         self.now_ms: int = 0
 
     @property
@@ -39,16 +40,19 @@ class Clock:
     async def to_do(self) -> rehearsing.ToDo:
         """What there is to do now; what is due is put where the worker reads it."""
         to_do = await rehearsing.look(self._link, self._groups, self._consumer, LEASE)
+        self._scheduled = to_do.scheduled
         if to_do.due:
             for keys, _ in self._groups:
                 await settling.promote(self._link, keys, limit=PAGE)
+            await scheduling.publish_due(self._link, [self._stream_of(key) for key in self._scheduled], limit=PAGE)
         if to_do.lapsed:
             await rehearsing.may_sweep_again(self._link, [keys for keys, _ in self._groups])
         return to_do
 
     async def next_due_ms(self) -> int | None:
         """When the next thing comes due: a retry, or the lease of an entry whose worker has died."""
-        firsts = [await rehearsing.next_due_ms(self._link, keys.due) for keys, _ in self._groups]
+        sets = [*(keys.due for keys, _ in self._groups), *self._scheduled]
+        firsts = [await rehearsing.next_due_ms(self._link, key) for key in sets]
         await self._note_lapses()
         return min([*(ms for ms in firsts if ms is not None), *self._lapses.values()], default=None)
 
@@ -60,6 +64,13 @@ class Clock:
             if lapses_ms <= to_ms:
                 await rehearsing.hand_over(self._link, key, group, entry_id, consumer, idle=LEASE)
                 del self._lapses[key, group, entry_id, consumer]
+
+    def _stream_of(self, scheduled: str) -> str:
+        """The stream whose schedule this is; one that nobody here reads has no tag of its own but its name."""
+        known = {schedule_keys(keys.stream)[0]: keys.stream for keys, _ in self._groups}
+        tagged = scheduled.removesuffix(":scheduled")
+        untagged = tagged[1:-1] if tagged.startswith("{") and tagged.endswith("}") else tagged
+        return known.get(scheduled, untagged)
 
     async def _note_lapses(self) -> None:
         """The lease of what others have counts from when it was first seen, which is before the time was moved since."""

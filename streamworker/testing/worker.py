@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from streamworker.app import StreamWorker
-from streamworker.delivery import Delivery, Outcome, Outgoing, PublishOptions, Verdict
+from streamworker.delivery import Delivery, Outcome, Outgoing, Verdict
 from streamworker.destination import Destination, name_of_stream
 from streamworker.errors import SetupError
 from streamworker.handlers import Handler, name_of
+from streamworker.posting import SendOptions
 from streamworker.settings import Settings
 from streamworker.streams import publishing, rehearsing
 from streamworker.streams.connections import Endpoint
@@ -90,10 +91,10 @@ class TestWorker:
     # ---- give it work -------------------------------------------------------------------------------------------------------
 
     @overload
-    async def publish(self, stream: Destination[Body], body: Body, **options: Unpack[PublishOptions]) -> str: ...
+    async def publish(self, stream: Destination[Body], body: Body, **options: Unpack[SendOptions]) -> str: ...
     @overload
-    async def publish(self, stream: str, body: object, **options: Unpack[PublishOptions]) -> str: ...
-    async def publish(self, stream: str | Destination[Any], body: Any, **options: Unpack[PublishOptions]) -> str:
+    async def publish(self, stream: str, body: object, **options: Unpack[SendOptions]) -> str: ...
+    async def publish(self, stream: str | Destination[Any], body: Any, **options: Unpack[SendOptions]) -> str:
         """Add an entry for a handler of this app, as `app.publish` does; answers its id. Raises `LookupError` without one."""
         name = name_of_stream(stream, body)
         self._check_stream(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -260,3 +261,39 @@ async def test_many_things_that_come_due_come_due_in_order(redis_url: str | None
             await worker.publish("work", {"after": after})
         await worker.advance(timedelta(minutes=10))
         assert [MINUTE * after for after in sorted(minutes)] == [d.at - began for d in worker.deliveries() if d.attempt == 2]
+
+
+async def test_what_is_published_for_later_is_there_then(redis_url: str | None, shop: Shop) -> None:
+    """By a delay or a time, with a dedupe id or without, read by a handler of this app or by nobody here; what is taken back is not."""
+    app = shop.app
+    async with TestWorker(app, redis_url=redis_url) as worker:
+        await app.publish("orders", Order(order_id=1, cents=1), delay=timedelta(hours=2))
+        await worker.publish("orders", Order(order_id=2, cents=1), at=worker.now + timedelta(hours=1), dedupe_id="two")
+        handle = await app.publish("orders", Order(order_id=3, cents=1), delay=timedelta(hours=1))
+        await app.publish_many("orders", [Order(order_id=number, cents=1) for number in (4, 5)], delay=timedelta(hours=3))
+        await app.publish("letters", {"to": "me"}, delay=timedelta(days=1))
+        assert await app.cancel("orders", handle)
+        await worker.run_until_idle()
+        assert [] == shop.charged
+
+        await worker.advance(timedelta(hours=1))
+        assert [2] == shop.charged
+        await worker.advance(timedelta(hours=2))
+        assert [2, 1, 4, 5] == shop.charged
+        assert [] == await worker.published("letters")
+        await worker.advance(timedelta(days=1))
+        assert [{"to": "me"}] == await worker.published("letters")
+
+
+async def test_a_program_without_a_loop_publishes_to_the_test_too(redis_url: str | None, shop: Shop) -> None:
+    """At the time of the test."""
+    async with TestWorker(shop.app, redis_url=redis_url) as worker:
+        await worker.advance(timedelta(days=1))
+        with shop.app.sync_publisher() as publisher:
+            await asyncio.to_thread(publisher.publish, "orders", Order(order_id=1, cents=1), delay=timedelta(hours=1))
+            bodies = [Order(order_id=number, cents=1) for number in (2, 3)]
+            await asyncio.to_thread(publisher.publish_many, "orders", bodies, delay=timedelta(hours=2))
+        await worker.advance(timedelta(hours=1))
+        assert [1] == shop.charged
+        await worker.advance(timedelta(hours=1))
+        assert [1, 2, 3] == shop.charged

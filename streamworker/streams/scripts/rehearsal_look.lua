@@ -1,7 +1,7 @@
 -- What there is to do in some groups, asked in one step, because an entry that moves between two questions is seen by neither.
 -- KEYS: for each group its set of due retries, its retry stream, its stream. ARGV: the consumer, its lease in ms, the name of each group.
--- Answers how many retries are due, how many pending entries of others have lapsed, and 1 when anything is undelivered or pending with
--- the consumer.
+-- Answers how much is due, how many pending entries of others have lapsed, 1 when anything is undelivered or pending with the consumer,
+-- and the sets of all that is scheduled: the database is the test's alone.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local due, lapsed, busy = 0, 0, 0
@@ -25,4 +25,6 @@ for number = 1, #ARGV - 2 do
   look(KEYS[3 * number - 1], group)
   look(KEYS[3 * number], group)
 end
-return { due, lapsed, busy }
+local scheduled = redis.call('KEYS', '*:scheduled')
+for _, key in ipairs(scheduled) do due = due + redis.call('ZCOUNT', key, '-inf', now) end
+return { due, lapsed, busy, scheduled }
