@@ -95,3 +95,17 @@ async def test_publishing_places_orders_once_and_reminds_of_what_is_not_paid(ser
     assert [101, 2] == [await aredis.xlen("imports"), await aredis.zcard("{reminders}:scheduled")]
     streamworker("run", "examples/publishing.py", "--max-deliveries", "2", url=server.url)
     assert [b"1", b"2"] == [fields[b"order_id"] for _, fields in await aredis.xrange("reminders")]
+
+
+async def test_typed_streams_follow_a_parcel(server, aredis):
+    """What the program publishes as a model, its handlers are given as one, from stream to stream."""
+    environment = os.environ | {"STREAMWORKER_REDIS_URL": server.url}
+    command = [sys.executable, str(ROOT / "examples" / "typed_streams.py")]
+    run = functools.partial(subprocess.run, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    ended = await asyncio.to_thread(run, command)
+    assert (0, "") == (ended.returncode, ended.stderr)
+    log = work_off("typed_streams.py", server.url)
+
+    assert [{b"parcel_id": b"1", b"city": b"Rome"}] == [fields for _, fields in await aredis.xrange("deliveries")]
+    assert 1 == log.count("parcel.delivered")
+    assert 1 == log.count("parcel.weighed")
