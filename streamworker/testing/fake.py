@@ -75,6 +75,7 @@ class FakeServer:
             pass
         finally:
             answering.cancel()
+            client.hang_up()
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
@@ -102,6 +103,14 @@ def _client_maker() -> Any:
     class Client(AsyncFakeSocket):  # type: ignore[misc, unused-ignore]
         def _decode_error(self, error: Any) -> Any:
             return error  # as the server wrote it, with its code
+
+        def hang_up(self) -> None:
+            """End what it waits for, or it would be given entries that nobody can read any more."""
+            with self._server.lock:
+                if self._blocked:
+                    self._unblock_reason = b"timeout"
+                    self._db.wake_all()
+                self.kill()
 
         @property
         def protocol_version(self) -> int:

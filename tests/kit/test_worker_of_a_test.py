@@ -14,6 +14,7 @@ from streamworker import Context, SetupError, StreamWorker
 from streamworker.embedded import EmbeddedServer
 from streamworker.testing import FakeServer, TestWorker
 from tests.servers import ServerPool
+from tests.waiting import wait_until
 
 
 def an_app(seen: list[str], stream: str = "orders") -> StreamWorker:
@@ -238,3 +239,17 @@ async def test_keys_that_end_by_themselves_end_in_the_time_of_the_test() -> None
             assert 1 == client.exists("marker")
             await worker.advance(timedelta(minutes=1))
             assert 0 == client.exists("marker")
+
+
+def test_a_client_that_has_gone_is_given_nothing() -> None:
+    """A read that waits ends with its connection, as on a real server."""
+    with FakeServer() as server, redis.Redis.from_url(server.url) as client:
+        client.xgroup_create("s", "g", "$", mkstream=True)
+        gone = redis.Redis.from_url(server.url)
+        connection = gone.connection_pool.get_connection()
+        connection.send_command("XREADGROUP", "GROUP", "g", "gone", "BLOCK", 60_000, "STREAMS", "s", ">")
+        wait_until(lambda: client.xinfo_consumers("s", "g"))
+        connection.disconnect()
+        wait_until(lambda: len(client.client_list()) == 1)
+        client.xadd("s", {"n": "1"})
+        assert client.xreadgroup("g", "here", {"s": ">"})
