@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from math import isfinite
 from typing import Any, TypeAlias
 
 from pydantic_core import to_jsonable_python
@@ -37,6 +38,8 @@ def text_of(value: Any) -> bytes:
         return b"true" if value else b"false"
     if type(value) is int:  # the encoder costs ten times as much, and a subclass may print as something else
         return b"%d" % value
+    if type(value) is float and isfinite(value):  # as the encoder writes it
+        return float.__repr__(value).encode()
     return _json_text(value).encode()
 
 

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
 from streamworker.streams.connections import CONNECT_SECONDS, Endpoint
 from streamworker.streams.faults import Remedy, answers_nobody, remedy_for, translate
+from streamworker.streams.hearing import NOTHING, on_bytes, replies_here
 from streamworker.streams.packing import Argument as Argument
 from streamworker.streams.packing import pack
 from streamworker.streams.recovery import Recovery
@@ -53,7 +54,8 @@ class Wire:
         self._watchdog: asyncio.TimerHandle | None = None
         self.broken: ConnectionLost | None = None
         self._heard_at = self._loop.time()
-        self._listen_for_bytes()
+        self._next_here = replies_here(connection)
+        on_bytes(connection, self._hear)
         self._tasks = [self._loop.create_task(self._write()), self._loop.create_task(self._read())]
 
     @classmethod
@@ -134,19 +136,23 @@ class Wire:
     async def _read(self) -> None:
         while self.broken is None:
             try:
-                reply = await self._connection.read_response(disable_decoding=True)
-            except ResponseError as error:
-                fault = translate(error)
-                self._answer(fault)
-                if isinstance(fault, ServerError) and remedy_for(fault) is Remedy.RECONNECT:
-                    self._break(fault)
+                self._answer(await self._connection.read_response(disable_decoding=True))
             except (RedisError, OSError) as error:
-                fault = translate(error)
-                if isinstance(fault, ServerError):
-                    self._answer(fault)  # LOADING, NOAUTH: an answer, but redis-py ends the connection with it
-                self._break(fault)
-            else:
-                self._answer(reply)
+                self._fail(error)
+            while self.broken is None and (reply := self._next_here()) is not NOTHING:
+                if isinstance(reply, RedisError):
+                    self._fail(reply)
+                else:
+                    self._answer(reply)
+
+    def _fail(self, error: RedisError | OSError) -> None:
+        """An error in place of a reply, or of the connection."""
+        fault = translate(error)
+        if isinstance(fault, ServerError):
+            self._answer(fault)
+        # LOADING, NOAUTH: an answer, but redis-py ends the connection with it.
+        if not isinstance(error, ResponseError) or (isinstance(fault, ServerError) and remedy_for(fault) is Remedy.RECONNECT):
+            self._break(fault)
 
     def _answer(self, reply: Reply) -> None:
         """Hand the reply to the caller who waits longest. (An error nested in a reply is a value; only a whole reply is raised.)"""
@@ -168,18 +174,8 @@ class Wire:
         else:
             future.set_result(reply)
 
-    def _listen_for_bytes(self) -> None:
-        """Note when bytes come in, a reply's first ones as well as its last; redis-py tells of whole replies only."""
-        reader = getattr(self._connection, "_reader", None)
-        if not isinstance(reader, asyncio.StreamReader):
-            return  # a server inside this process, as some tests have it, is never silent
-        feed = reader.feed_data
-
-        def feed_data(data: Any) -> None:
-            self._heard_at = self._loop.time()
-            feed(data)
-
-        reader.feed_data = feed_data  # type: ignore[method-assign]
+    def _hear(self) -> None:
+        self._heard_at = self._loop.time()
 
     @property
     def _deadline(self) -> float:

@@ -85,7 +85,7 @@ BUGS = (
         frozenset({"I2", "I3", "I13"}),
         (
             Edit("streams/scripts/reconcile.lua", "if not held[id] then", "if true then"),
-            Edit("worker/intake.py", "        if held is not None:\n", "        if False:\n"),
+            Edit("worker/intake.py", "        if held is lease:\n", "        if True:\n"),
         ),
     ),
     Bug(
@@ -98,7 +98,13 @@ BUGS = (
         "a blocked read is cut off, where it should be unblocked",
         "rolling restart over a slow line",
         frozenset({"I14"}),
-        (Edit("worker/reader.py", "await reading.unblock(self._commands, self._client_id)", "await self._link.close()"),),
+        (
+            Edit(
+                "worker/reader.py",
+                "        self._awake.set()\n        self.parked.nudge()\n",
+                "        self._awake.set()\n        asyncio.ensure_future(self._link.close())\n",
+            ),
+        ),
     ),
     Bug(
         "an entry is acknowledged before its handler runs",
@@ -106,11 +112,9 @@ BUGS = (
         frozenset({"I1"}),
         (
             Edit(
-                "worker/consumer.py",
-                "        outcome = await self._outcome(trip)\n",
-                "        from streamworker.streams import settling\n"
-                "        await settling.ack(self._link, trip.delivery.group, [trip.delivery.lease])\n"
-                "        outcome = await self._outcome(trip)\n",
+                "worker/carrier.py",
+                "            outcome = self._executor.begin(delivery, handler)\n",
+                "            self._acks.gather(delivery.lease)\n            outcome = self._executor.begin(delivery, handler)\n",
             ),
         ),
     ),
