@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args, overload
 
@@ -223,21 +223,23 @@ class StreamWorker:
             raise EncodeError(f"an entry of more than {MOST_VALUES // 2} fields cannot be published with the acknowledgement")
         return outgoing
 
-    def publish_to(self, endpoint: Endpoint) -> None:
+    async def publish_to(self, endpoint: Endpoint) -> None:
         """Publish to this server from now on: a worker calls it with its own, which an option may have named."""
+        await self._publisher.close()
         self._where = lambda: endpoint
         self._publisher = Publisher(self._where)
 
-    @contextmanager
-    def publishing_to(self, endpoint: Endpoint) -> Iterator[None]:
+    @asynccontextmanager
+    async def publishing_to(self, endpoint: Endpoint) -> AsyncIterator[None]:
         """Publish to this server until the block ends. Raises `SetupError` inside another one."""
         if self._lent:
             raise SetupError("this app has a TestWorker already: one at a time, or give each an app of its own")
         before, self._lent = (self._where, self._publisher), True
-        self.publish_to(endpoint)
         try:
+            await self.publish_to(endpoint)
             yield
         finally:
+            await self.close()
             (self._where, self._publisher), self._lent = before, False
 
     async def close(self) -> None:

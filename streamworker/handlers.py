@@ -87,8 +87,6 @@ class Context:
     _began: float = field(default_factory=time, repr=False)
     _publishes: list[Outgoing] | None = field(default=None, repr=False)
     _log: Any = field(default=None, repr=False)
-    unentered: int = field(default=0, init=False, repr=False)
-    """How many times a middleware has called `call_next` and not awaited it; the worker's own account."""
 
     @property
     def deadline(self) -> datetime | None:

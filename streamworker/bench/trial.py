@@ -66,7 +66,7 @@ async def measure(plan: Plan, show: Show) -> Figures:
     tally = Tally(plan.entries, plan.singles)
     app = StreamWorker(group=GROUP, codec=plan.codec)
     app.handler(stream, timeout=timedelta(seconds=30), name="bench")(tally.handle)
-    app.publish_to(endpoint)
+    await app.publish_to(endpoint)
     link = Link(endpoint)
     try:
         round_trip = await _round_trip(link, show)
@@ -117,7 +117,6 @@ async def _publish(app: StreamWorker, link: Link, stream: str, plan: Plan, show:
         lot = [Parcel(number=number, load=load) for number in range(start, min(plan.entries, start + LOT))]
         await whole(app.publish_many(stream, lot))
         show("publishing", start + len(lot), plan.entries)
-    await app.close()  # a worker publishes through a connection of its own
     return monotonic() - began[0], process_time() - began[1]
 
 

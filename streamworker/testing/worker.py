@@ -68,8 +68,7 @@ class TestWorker:
         async with AsyncExitStack() as exits:
             self._url = await exits.enter_async_context(stage(self._redis_url))
             endpoint = Endpoint(self._url, virtual_time=True)
-            exits.enter_context(self._app.publishing_to(endpoint))
-            exits.push_async_callback(self._app.close)
+            await exits.enter_async_context(self._app.publishing_to(endpoint))
             self._link = Link(endpoint)
             exits.push_async_callback(self._link.close)
             settings = Settings.model_validate({"redis_url": self._url, "concurrency": self._app.settings().concurrency})

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import reduce
 from types import coroutine
@@ -39,6 +39,13 @@ class _Prepared:
         self.chain = chain
         self.timeout = None if handler.timeout is None else handler.timeout.total_seconds()
         self.contexts: dict[str, contextvars.Context] = {}
+
+
+@dataclass(slots=True, eq=False)
+class _Watched(Context):
+    """A context that goes through middleware; `unentered` is how often `call_next` was called and not awaited, so that nothing has run."""
+
+    unentered: int = field(default=0, init=False, repr=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -93,7 +100,7 @@ class Executor:
             if prepared.chain is None and not handler.wants_context:
                 work = handler.function(body)
             else:
-                context = Context(delivery, handler, body, self._state, self._publish)
+                context = (Context if prepared.chain is None else _Watched)(delivery, handler, body, self._state, self._publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
             waits_for = variables.run(_first_step, work, delivery)
         except StopIteration:
@@ -195,11 +202,13 @@ class Executor:
 
     def _wrap(self, inner: CallNext, middleware: Middleware) -> CallNext:
         async def enter(context: Context) -> None:
-            context.unentered -= 1
+            if isinstance(context, _Watched):
+                context.unentered -= 1
             await inner(context)
 
         def call_next(context: Context) -> Coroutine[Any, Any, None]:
-            context.unentered += 1
+            if isinstance(context, _Watched):
+                context.unentered += 1
             return enter(context)
 
         async def call(context: Context) -> None:
@@ -247,10 +256,9 @@ def _arguments(context: Context) -> tuple[Any, ...]:
 
 
 def _succeeded(context: Context) -> Outcome:
-    if context.unentered:
+    if isinstance(context, _Watched) and context.unentered:
         return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
-    publishes = context.publishes
-    return Succeeded(publishes) if publishes else SUCCEEDED
+    return Succeeded(context.publishes) if context.publishes else SUCCEEDED
 
 
 def _stopped(run: Run, error: asyncio.CancelledError) -> Outcome:

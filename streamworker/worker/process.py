@@ -67,7 +67,7 @@ class WorkerProcess:
     async def run(self) -> ExitCode:
         """Work until stopped. Raises `Unreachable` at the start, and whatever the lifespan raises."""
         link = await self._connect()
-        self._app.publish_to(self._endpoint)
+        await self._app.publish_to(self._endpoint)
         try:
             async with self._lifespan() as state:
                 await self._consume(link, state)
