@@ -38,7 +38,7 @@ def replies_here(connection: AbstractConnection) -> Callable[[], Any]:
     try:
         from redis._parsers.hiredis import NOT_ENOUGH_DATA
     except ImportError:
-        gets = None
+        return lambda: NOTHING
     if gets is None:
         return lambda: NOTHING
 
