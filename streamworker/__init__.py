@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from streamworker.app import StreamWorker
     from streamworker.codecs import Codec, FieldsCodec, JsonCodec
     from streamworker.delivery import Delivery
+    from streamworker.effects import Idempotency, Transaction
     from streamworker.errors import (
         ConnectionLost,
         DecodeError,
         EncodeError,
         HandlerTimeout,
+        NoReply,
         NotConfirmed,
         PublishFailed,
         Reject,
+        RequestFailed,
         Retry,
         ServerError,
         SetupError,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
         StreamWorkerError,
     )
     from streamworker.handlers import CallNext, Context, Middleware
+    from streamworker.listeners import ListenerContext
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
     from streamworker.posting import Durability
     from streamworker.settings import Settings
@@ -50,11 +54,15 @@ __all__ = [
     "EncodeError",
     "FieldsCodec",
     "HandlerTimeout",
+    "Idempotency",
     "JsonCodec",
+    "ListenerContext",
     "Middleware",
+    "NoReply",
     "NotConfirmed",
     "PublishFailed",
     "Reject",
+    "RequestFailed",
     "Retry",
     "RetryPolicy",
     "ServerError",
@@ -65,6 +73,7 @@ __all__ = [
     "StreamWorker",
     "StreamWorkerError",
     "SyncPublisher",
+    "Transaction",
     "__version__",
 ]
 
@@ -72,14 +81,17 @@ _HOMES = {
     "app": ("StreamWorker",),
     "codecs": ("Codec", "FieldsCodec", "JsonCodec"),
     "delivery": ("Delivery",),
+    "effects": ("Idempotency", "Transaction"),
     "errors": (
         "ConnectionLost",
         "DecodeError",
         "EncodeError",
         "HandlerTimeout",
+        "NoReply",
         "NotConfirmed",
         "PublishFailed",
         "Reject",
+        "RequestFailed",
         "Retry",
         "ServerError",
         "SetupError",
@@ -87,6 +99,7 @@ _HOMES = {
         "StreamWorkerError",
     ),
     "handlers": ("CallNext", "Context", "Middleware"),
+    "listeners": ("ListenerContext",),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
     "posting": ("Durability",),
     "settings": ("Settings",),

@@ -5,31 +5,37 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args, overload
+from secrets import token_hex
+from typing import Any, Literal, TypeAlias, TypeVar, Unpack, get_args, overload
 
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
+from streamworker.codecs.replies import read_reply
+from streamworker.connected import Connected
 from streamworker.delivery import Outgoing, PublishOptions
+from streamworker.effects import Idempotency
 from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import (
     Handler,
     HandlerFunction,
+    HandlerOptions,
     Middleware,
     OnGroupLost,
     Start,
-    choose_executor,
     is_async,
     name_of,
     read_signature,
 )
-from streamworker.outgoing import check_stream, encode_many, encode_outgoing
-from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.listeners import Listeners
+from streamworker.ordering import OrderingKey
+from streamworker.outgoing import check_stream, encode_many, encode_outgoing, encode_request
+from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
-from streamworker.publisher import Publisher
-from streamworker.registration import check_beside, check_handler, checked, group_of
+from streamworker.registration import check_beside, check_handler, checked, make_handler, need_stream
+from streamworker.schedules import Schedules
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.stream import Stream
 from streamworker.streams.connections import Endpoint
@@ -46,7 +52,7 @@ SLICE = 200
 SHORTEST_LEASE = timedelta(milliseconds=200)
 
 
-class StreamWorker:
+class StreamWorker(Listeners, Schedules, Connected):
     """A program's handlers and policies, and its way to publish.
 
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
@@ -78,6 +84,8 @@ class StreamWorker:
             raise SetupError(f"on_group_lost is one of {', '.join(map(repr, get_args(OnGroupLost)))}, not {on_group_lost!r}")
         if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
             raise SetupError("lifespan is an async context manager: decorate it with @asynccontextmanager from contextlib")
+        self.codec: Codec = codec_named(codec)
+        super().__init__(self.codec)
         self.name = name
         self.group = group
         self.retry: RetryPolicy = checked("retry", retry, RetryPolicy)
@@ -87,11 +95,8 @@ class StreamWorker:
         self.lifespan = lifespan
         self.handlers: list[Handler] = []
         self.middlewares: list[Middleware] = []
-        self._codec = codec_named(codec)
         self._arguments = _given(redis_url, settings)
-        self._where: Callable[[], Endpoint] = lambda: Endpoint(self.settings().read_redis_url)
-        self._publisher = Publisher(self._where)
-        self._lent = False
+        self._speak_to(lambda: Endpoint(self.settings().read_redis_url))
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f"{self.name!r}, "
@@ -108,45 +113,41 @@ class StreamWorker:
         timeout: timedelta | None = None,
         retry: RetryPolicy | None = None,
         dead_letter: DeadLetterPolicy | None = None,
+        ordering_key: OrderingKey | None = None,
         codec: Literal["fields", "json"] | Codec | None = None,
         start: Start = "earliest",
         name: str | None = None,
+        idempotency: Idempotency | None = None,
+        writes_to: Iterable[str] | None = None,
     ) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more streams; the function itself is returned unchanged.
 
         Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
-        whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one
-        process (default: the setting, 10), `timeout` how long one may run (default: no limit). `start` is where a *new* group begins:
-        `"earliest"` or `"latest"`. Raises `SetupError` with the repair.
+        whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one process,
+        `timeout` how long one may run. Entries of one `ordering_key` (a field of the body, a header such as `"_key"`, or a function of
+        the body) run in order, one at a time. `idempotency` runs it once per key, `writes_to` names its transactions' keys. `start` is
+        where a *new* group begins. Raises `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
-            chosen = self._codec if codec is None else codec_named(codec)
-            signature = read_signature(function)
-            handler = Handler(
-                name=name_of(function) if name is None else name,
-                function=function,
-                body_type=signature.body_type,
-                wants_context=signature.wants_context,
-                decode=chosen.decoder(signature.body_type),
-                streams=streams,
-                group=group_of(function, group, self.group),
-                type=type,
-                concurrency=concurrency,
-                timeout=timeout,
-                retry=self.retry if retry is None else checked("retry", retry, RetryPolicy),
-                dead_letter=self.dead_letter if dead_letter is None else checked("dead_letter", dead_letter, DeadLetterPolicy),
-                executor=choose_executor(function),
-                start=start,
-                codec=chosen,
-            )
-            check_handler(handler)
-            check_beside(handler, self.handlers)
-            self.handlers.append(handler)
+            options: HandlerOptions = {
+                "group": group,
+                "type": type,
+                "concurrency": concurrency,
+                "timeout": timeout,
+                "retry": retry,
+                "dead_letter": dead_letter,
+                "ordering_key": ordering_key,
+                "codec": codec,
+                "start": start,
+                "name": name,
+                "idempotency": idempotency,
+                "writes_to": writes_to,
+            }
+            self._add(make_handler(function, read_signature(function), streams, options, self))
             return function
 
-        if streams and callable(streams[0]):
-            raise SetupError('write @app.handler("stream"), with the stream\'s name: a handler needs to know where to read')
+        need_stream("handler", streams)
         return register
 
     @overload
@@ -158,8 +159,13 @@ class StreamWorker:
 
         Raises `SetupError` where the type cannot be a body.
         """
-        self._codec.decoder(body_type)
+        self.codec.decoder(body_type)
         return Stream(self, name, body_type)
+
+    def _add(self, handler: Handler) -> None:
+        check_handler(handler)
+        check_beside(handler, self.handlers)
+        self.handlers.append(handler)
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
         """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""
@@ -180,9 +186,9 @@ class StreamWorker:
         whether it may have been written). Without a `dedupe_id` it is never sent a second time, because that could write it twice.
         """
         if not options:
-            return await self._publisher.publish(PLAIN.of(encode_outgoing(self._codec, stream, body)))
+            return await self._publisher.publish(PLAIN.of(encode_outgoing(self.codec, stream, body)))
         entry, ways = split(options)
-        return await self._publisher.publish(Posts(**ways).of(encode_outgoing(self._codec, stream, body, **entry)))
+        return await self._publisher.publish(Posts(**ways).of(encode_outgoing(self.codec, stream, body, **entry)))
 
     async def publish_many(
         self, stream: str, bodies: Iterable[Any], *, dedupe_ids: Sequence[str] | None = None, **options: Unpack[SendOptions]
@@ -192,7 +198,7 @@ class StreamWorker:
         `dedupe_ids` has one for each body. Raises as `publish` does; where some were not added, `PublishFailed` that names them.
         """
         postings: list[Posting] = []
-        for posting in encode_many(self._codec, stream, bodies, dedupe_ids, options):
+        for posting in encode_many(self.codec, stream, bodies, dedupe_ids, options):
             postings.append(posting)
             if len(postings) % SLICE == 0:
                 await asyncio.sleep(0)
@@ -203,9 +209,31 @@ class StreamWorker:
         check_stream(stream)
         return await self._publisher.cancel(stream, handle)
 
+    async def request(
+        self,
+        stream: str,
+        body: Any,
+        *,
+        timeout: timedelta = timedelta(seconds=5),  # noqa: ASYNC109  # a duration, as everywhere here
+        reply: Any = dict[str, str],
+        **options: Unpack[PublishOptions],
+    ) -> Any:
+        """Add an entry to `stream`, and wait until its handler has finished: returns what the handler returned, read as a `reply`.
+
+        Raises `NoReply` after `timeout` (it may still be handled), `RequestFailed` when it became a dead letter, `DecodeError` when the
+        reply is of another type, and what `publish` raises. It is sent once.
+        """
+        if not isinstance(timeout, timedelta) or not timedelta(0) < timeout <= LONGEST_DELAY:
+            raise SetupError(f"request(timeout=…) is a positive timedelta, not {timeout!r}")
+        check_stream(stream)
+        correlation_id = token_hex(16)
+        entry = encode_request(self.codec, stream, body, self._requester.reply_to(stream), correlation_id, options)
+        decode = self._requester.decoder(self.codec, reply)
+        return read_reply(await self._requester.ask(entry, correlation_id, timeout), decode)
+
     def sync_publisher(self) -> SyncPublisher:
         """A publisher for programs without an event loop. It may be shared by threads, and used on after a fork."""
-        return SyncPublisher(self._codec, lambda: self._where())  # which may be another place by then
+        return SyncPublisher(self.codec, lambda: self._where())  # which may be another place by then
 
     def encode(
         self,
@@ -214,7 +242,7 @@ class StreamWorker:
         **options: Unpack[PublishOptions],
     ) -> Outgoing:
         """The entry that `publish` would add. Raises `EncodeError`."""
-        return encode_outgoing(self._codec, stream, body, **options)
+        return encode_outgoing(self.codec, stream, body, **options)
 
     def encode_for_commit(self, stream: str, body: Any, **options: Unpack[PublishOptions]) -> Outgoing:
         """As `encode`, for an entry that is written together with an acknowledgement, which bounds its number of fields."""
@@ -223,45 +251,16 @@ class StreamWorker:
             raise EncodeError(f"an entry of more than {MOST_VALUES // 2} fields cannot be published with the acknowledgement")
         return outgoing
 
-    async def publish_to(self, endpoint: Endpoint) -> None:
-        """Publish to this server from now on: a worker calls it with its own, which an option may have named."""
-        await self._publisher.close()
-        self._where = lambda: endpoint
-        self._publisher = Publisher(self._where)
-
-    @asynccontextmanager
-    async def publishing_to(self, endpoint: Endpoint) -> AsyncIterator[None]:
-        """Publish to this server until the block ends. Raises `SetupError` inside another one."""
-        if self._lent:
-            raise SetupError("this app has a TestWorker already: one at a time, or give each an app of its own")
-        before, self._lent = (self._where, self._publisher), True
-        try:
-            await self.publish_to(endpoint)
-            yield
-        finally:
-            await self.close()
-            (self._where, self._publisher), self._lent = before, False
-
-    async def close(self) -> None:
-        """End the publishing connection; a later publish opens a new one."""
-        await self._publisher.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    @property
-    def codec(self) -> Codec:
-        """How bodies are written, and read by handlers that do not say otherwise."""
-        return self._codec
-
     # ---- settings -----------------------------------------------------------------------------------------------------------
 
     def settings(self, flags: Mapping[str, Any] | None = None) -> Settings:
         """The settings in force: arguments of this program over `flags` over the environment over defaults. Raises `SetupError`."""
         return Settings.load(os.environ, {} if flags is None else flags, self._arguments)
+
+    @property
+    def works_without_handlers(self) -> bool:
+        """Whether a worker has something to do even without any handler."""
+        return bool(self.schedules or self.listeners)
 
     @property
     def says_where_redis_is(self) -> bool:

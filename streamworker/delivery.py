@@ -1,4 +1,4 @@
-"""The values that travel through a worker: deliveries, outcomes, verdicts. Imports nothing of ours but what an entry is.
+"""The values that travel through a worker: deliveries, outcomes, verdicts. Imports nothing of ours but what an entry and a write are.
 
 What happened (`Outcome`), what should be done (`Verdict`) and doing it (`worker/settlement.py`) are three things in three rooms.
 """
@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias, TypedDict
 
+from streamworker.effects import Write
 from streamworker.entries import Entry as Entry
 from streamworker.entries import Fields as Fields
 from streamworker.entries import read_headers
@@ -18,11 +19,15 @@ from streamworker.entries import read_headers
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """An entry that is to be written: where to, its fields, and the length to trim the stream to (`None`: not at all)."""
+    """An entry that is to be written: where to, its fields, and the length to trim the stream to (`None`: not at all).
+
+    A reply (`is_reply`) goes only to a stream that is there, whose length is bounded anyway.
+    """
 
     stream: str
     fields: Fields
     max_length: int | None = None
+    is_reply: bool = False
 
 
 class PublishOptions(TypedDict, total=False):
@@ -43,7 +48,7 @@ class Lease:
     """How long a pending entry is ours: the stream it is pending in, and the fencing token (consumer name, turn).
 
     `turn` is odd while the entry may be running, and even while it waits to be run alone; `outstayed` is how often it has run alone for
-    so long that others had to start beside it.
+    so long that others had to start beside it; `failed` is how many attempts have failed in its place, where its key's order keeps it.
 
     `renewed_at` is the monotonic second at which the last good renewal (or the read) was *sent*: the server's clock for this lease
     started no earlier. `of_retry` says that the entry lies in a retry stream, from which it goes when it is settled. `lost` turns true
@@ -60,6 +65,7 @@ class Lease:
     lost: bool = False
     recounting: bool = False
     outstayed: int = 0
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,7 @@ class Interruption(StrEnum):
     """Why we stopped a handler, or did not start it.
 
     `makes_room` is for an entry that must run alone; `not_alone` is said of such an entry when the others here did not end in time.
+    `twin_runs`: another entry with the same idempotency key is being handled.
     """
 
     DRAIN = "drain"
@@ -140,13 +147,15 @@ class Interruption(StrEnum):
     LEASE_LOST = "lease_lost"
     MAKES_ROOM = "makes_room"
     NOT_ALONE = "not_alone"
+    TWIN_RUNS = "twin_runs"
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The handler returned; `publishes` is what it asked to publish."""
+    """The handler returned; `publishes` is what it asked to publish, `writes` what else it asked to write."""
 
     publishes: tuple[Outgoing, ...] = ()
+    writes: tuple[Write, ...] = ()
 
 
 SUCCEEDED = Succeeded()
@@ -206,9 +215,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Done: acknowledge, and commit `publishes` with the acknowledgement."""
+    """Done: acknowledge, and commit `publishes` and `writes` with the acknowledgement."""
 
     publishes: tuple[Outgoing, ...] = ()
+    writes: tuple[Write, ...] = ()
 
 
 ACK = Ack()

@@ -96,8 +96,21 @@ class GroupLost(StreamWorkerError):
     """A consumer group has vanished, and the program says that a worker is to stop then."""
 
 
+class NoReply(StreamWorkerError, TimeoutError):
+    """A request was sent, and no reply came within its timeout; it may still be handled."""
+
+
+class RequestFailed(StreamWorkerError):
+    """A request was set aside as a dead letter: `reason` is that letter's, `error` what its handler raised."""
+
+    def __init__(self, reason: str, error: str) -> None:
+        super().__init__(f"the request was set aside ({reason}): {error or 'no error is known'}")
+        self.reason = reason
+        self.error = error
+
+
 class CommitRefused(StreamWorkerError):
-    """What a handler published cannot be written, whoever tries: the wrong type of key, or an argument that the server does not take."""
+    """What a handler published or wrote cannot be written, whoever tries: the wrong type of key, or a value that no server takes."""
 
 
 # ---- the handler says so ----------------------------------------------------------------------------------------------------

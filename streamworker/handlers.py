@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import time
-from typing import Any, Literal, TypeAlias, TypeVar, Unpack, get_type_hints, overload
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_type_hints, overload
 
 import structlog
 
 from streamworker.codecs import Codec, Decoder
 from streamworker.delivery import Delivery, Outgoing, PublishOptions
 from streamworker.destination import Destination, name_of_stream
+from streamworker.effects import Idempotency, Transaction, Write
 from streamworker.errors import SetupError
+from streamworker.ordering import KeyReader, OrderingKey, key_reader
 from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.streams.keys import keys_of
 
 Body = TypeVar("Body")
 HandlerFunction: TypeAlias = Callable[..., Any]
@@ -32,6 +35,8 @@ class Handler:
     """A registered handler: its function, where its entries come from, and its policies.
 
     `concurrency` is `None` where the worker's setting decides. `type` is the `_type` header it takes; `None` takes the rest.
+    `writes_to` are the keys that its transactions may write to, by name or with a `*` at the end; `None`: any. `key_of` reads what
+    `ordering_key` names, if anything is named.
     """
 
     name: str
@@ -49,6 +54,32 @@ class Handler:
     executor: Executor
     start: Start
     codec: Codec
+    idempotency: Idempotency | None = None
+    writes_to: tuple[str, ...] | None = None
+    ordering_key: OrderingKey | None = None
+    answers: bool = False
+    """Whether what it returns may be a reply: it is not declared to return nothing."""
+    key_of: KeyReader | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key_of", key_reader(self.ordering_key, self.name, self.body_type, self.decode))
+
+
+class HandlerOptions(TypedDict, total=False):
+    """What can be said of any handler; `StreamWorker.handler` explains each."""
+
+    group: str | None
+    type: str | None
+    concurrency: int | None
+    timeout: timedelta | None
+    retry: RetryPolicy | None
+    dead_letter: DeadLetterPolicy | None
+    ordering_key: OrderingKey | None
+    codec: Literal["fields", "json"] | Codec | None
+    start: Start
+    name: str | None
+    idempotency: Idempotency | None
+    writes_to: Iterable[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +117,7 @@ class Context:
     _encode: Publish = field(repr=False)
     _began: float = field(default_factory=time, repr=False)
     _publishes: list[Outgoing] | None = field(default=None, repr=False)
+    _transaction: Transaction | None = field(default=None, repr=False)
     _log: Any = field(default=None, repr=False)
 
     @property
@@ -134,25 +166,42 @@ class Context:
         """What was published so far, waiting for the acknowledgement."""
         return () if self._publishes is None else tuple(self._publishes)
 
-    def forget_publishes(self) -> None:
-        """Drop what was published so far: for a middleware that starts the handler a second time."""
-        self._publishes = None
+    @property
+    def transaction(self) -> Transaction:
+        """Writes to plain keys that happen when, and only if, this delivery is acknowledged: all in that one atomic step, or none."""
+        if self._transaction is None:
+            own = keys_of(self.delivery.stream, self.delivery.group)
+            self._transaction = Transaction(own.all, self.handler.writes_to)
+        return self._transaction
+
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        """What the transaction has gathered so far, waiting for the acknowledgement."""
+        return () if self._transaction is None else self._transaction.writes
+
+    def forget_effects(self) -> None:
+        """Drop what was published and written so far: for a middleware that starts the handler a second time."""
+        self._publishes = self._transaction = None
 
 
 CallNext: TypeAlias = Callable[[Context], Coroutine[Any, Any, None]]
 Middleware: TypeAlias = Callable[[Context, CallNext], Awaitable[Any]]
 
 
-def read_signature(function: HandlerFunction) -> Signature:
-    """What `function`'s parameters ask for. Raises `SetupError` with the repair when a worker could not call it."""
+def read_signature(function: HandlerFunction, context: type | None = None) -> Signature:
+    """What `function`'s parameters ask for; `context` is what its second one may be (default: `Context`).
+
+    Raises `SetupError` with the repair when a worker could not call it.
+    """
+    kind = Context if context is None else context
     name = name_of(function)
     _need_function(function, name)
     hints = _hints(function, name)
     parameters = _parameters(function, name)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if not positional or hints.get(positional[0].name) is Context:
+    if not positional or hints.get(positional[0].name) is kind:
         raise SetupError(
-            f"handler {name!r} takes no body: its first parameter is the body, such as `order: OrderPlaced`, then the Context"
+            f"handler {name!r} takes no body: its first parameter is the body, such as `order: OrderPlaced`, then the {kind.__name__}"
         )
     given = [parameter.name for parameter in positional[:2]]
     beyond = [
@@ -160,14 +209,19 @@ def read_signature(function: HandlerFunction) -> Signature:
     ]
     if beyond:
         raise SetupError(
-            f"handler {name!r} needs {beyond[0].name!r}, but it is called with the body and a Context only, by position"
+            f"handler {name!r} needs {beyond[0].name!r}, but it is called with the body and a {kind.__name__} only, by position"
         )
     body = hints.get(positional[0].name, dict[str, str])
     second = positional[1] if len(positional) > 1 else None
-    wants_context = second is not None and (hints.get(second.name) is Context or second.default is second.empty)
-    if wants_context and second is not None and hints.get(second.name, Context) is not Context:
-        raise SetupError(f"handler {name!r}: its second parameter {second.name!r} is a Context, or has a default")
+    wants_context = second is not None and (hints.get(second.name) is kind or second.default is second.empty)
+    if wants_context and second is not None and hints.get(second.name, kind) is not kind:
+        raise SetupError(f"handler {name!r}: its second parameter {second.name!r} is a {kind.__name__}, or has a default")
     return Signature(body, wants_context)
+
+
+def may_answer(function: HandlerFunction) -> bool:
+    """Whether `function` is not declared to return nothing (`-> None`), so that what it returns may be a reply."""
+    return _hints(function, name_of(function)).get("return") is not type(None)
 
 
 def choose_executor(function: HandlerFunction) -> Executor:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamworker.codecs import Codec
-from streamworker.delivery import Outgoing
+from streamworker.codecs.replies import request_headers
+from streamworker.delivery import Outgoing, PublishOptions
 from streamworker.errors import EncodeError
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
 from streamworker.streams.keys import tag
@@ -36,6 +37,18 @@ def encode_outgoing(
     if key is not None:
         written["key"] = key
     return Outgoing(stream, codec.encode(body, written), max_length)
+
+
+def encode_request(codec: Codec, stream: str, body: Any, reply_to: str, correlation_id: str, options: PublishOptions) -> Outgoing:
+    """The entry that asks for a reply. Raises `EncodeError`."""
+    given = options.get("headers")
+    headers = {} if given is None else dict(given)
+    own = request_headers(reply_to, correlation_id)
+    taken = sorted(own.keys() & headers.keys())
+    if taken:
+        raise EncodeError(f"the header {taken[0]!r} of a request is written for you; leave it out")
+    asking: PublishOptions = {**options, "headers": headers | own}
+    return encode_outgoing(codec, stream, body, **asking)
 
 
 def check_stream(stream: object) -> None:

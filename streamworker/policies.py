@@ -45,6 +45,9 @@ FALLBACK_DELAY = timedelta(minutes=5)
 TRY_ALONE_AGAIN_AFTER = timedelta(minutes=1)
 """How long an entry that must run alone waits for another worker, where the one that has it does not come to rest."""
 
+LOOK_AFTER_TWIN = timedelta(seconds=5)
+"""How long an entry waits while another one with the same idempotency key is being handled."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -147,13 +150,13 @@ class DeadLetterPolicy:
             _need_count("keep_last", self.keep_last, ", or None to keep all")
 
 
-def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: float) -> Verdict:
-    """What to do about `outcome`; the first case that fits wins."""
+def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: float, *, crowded: bool = False) -> Verdict:
+    """What to do about `outcome`; the first case that fits wins. Where it is `crowded` behind this delivery, a snooze counts too."""
     match outcome:
-        case Succeeded(()):
+        case Succeeded((), ()):
             return ACK
-        case Succeeded(publishes):
-            return Ack(publishes)
+        case Succeeded(publishes, writes):
+            return Ack(publishes, writes)
         case Interrupted(why):
             return _decide_interrupted(why, delivery)
         case Malformed(error):
@@ -163,7 +166,7 @@ def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: fl
         case Crashed():
             return DeadLetter(Reason.CRASHED, _died_of_it(delivery.history))
         case Failed(error):
-            return _decide_failed(error, delivery, policy, random)
+            return _decide_failed(error, delivery, policy, random, crowded)
         case _:
             assert_never(outcome)
 
@@ -174,6 +177,8 @@ def _decide_interrupted(why: Interruption, delivery: Delivery) -> Verdict:
             return Abandon()
         case Interruption.NOT_ALONE:
             return RetryLater(TRY_ALONE_AGAIN_AFTER, delivery.history)
+        case Interruption.TWIN_RUNS:
+            return RetryLater(LOOK_AFTER_TWIN, delivery.history)
         case Interruption.DRAIN | Interruption.NO_ROOM | Interruption.MAKES_ROOM:
             return Release()
         case _:
@@ -197,18 +202,18 @@ def _died_of_it(history: History) -> WorkerDied:
     return WorkerDied(f"{died} while it ran alone, without a verdict{before}")
 
 
-def _decide_failed(error: BaseException, delivery: Delivery, policy: RetryPolicy, random: float) -> Verdict:
+def _decide_failed(error: BaseException, delivery: Delivery, policy: RetryPolicy, random: float, crowded: bool) -> Verdict:
     history = replace(delivery.history, suspect=False)  # this time it ran to an end, so it may run in company again
     match error:
         case Reject():
             return DeadLetter(Reason.REJECTED, error)
-        case Snooze(after=after):
+        case Snooze(after=after) if not crowded:
             return RetryLater(_bounded(after), history)
         case _ if isinstance(error, policy.give_up_on):
             return DeadLetter(Reason.UNRETRYABLE, error)
         case _ if history.attempt >= policy.max_attempts:
             return DeadLetter(Reason.EXHAUSTED, error)
-        case Retry(after=after) if after is not None:
+        case Retry(after=after) | Snooze(after=after) if after is not None:
             return RetryLater(_bounded(after), replace(history, attempt=history.attempt + 1), error)
         case _:
             after = policy.backoff.delay(history.attempt, random)

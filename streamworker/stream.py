@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
-from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Generic, Protocol, TypeVar, Unpack, overload
 
-from streamworker.codecs import Codec
 from streamworker.destination import Destination
 from streamworker.errors import SetupError
-from streamworker.handlers import Context, Start, name_of, read_signature
-from streamworker.policies import DeadLetterPolicy, RetryPolicy
+from streamworker.handlers import Context, HandlerOptions, name_of, read_signature
 from streamworker.posting import SendOptions
 from streamworker.streams.keys import tag
 
 Body = TypeVar("Body")
 Returned = TypeVar("Returned")
-
-
-class HandlerOptions(TypedDict, total=False):
-    """What `app.handler` can be told beside the streams."""
-
-    group: str | None
-    type: str | None
-    concurrency: int | None
-    timeout: timedelta | None
-    retry: RetryPolicy | None
-    dead_letter: DeadLetterPolicy | None
-    codec: Literal["fields", "json"] | Codec | None
-    start: Start
-    name: str | None
 
 
 class Program(Protocol):

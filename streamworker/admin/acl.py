@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 
+from streamworker.effects import COMMANDS as TRANSACTION_COMMANDS
 from streamworker.errors import SetupError
-from streamworker.streams.keys import GroupKeys, keys_of, name_claim, once_key, schedule_keys, tag
+from streamworker.streams.keys import (
+    GroupKeys,
+    done_marker,
+    keys_of,
+    name_claim,
+    once_key,
+    reply_key,
+    schedule_keys,
+    tag,
+    tick_key,
+)
 
 
 class Role(StrEnum):
@@ -41,15 +53,19 @@ _LOOK = (
     "zcard",
 )  # fmt: skip
 
+WRITES: Sequence[str] = tuple(sorted({"get", "hget", *(command.lower() for command in TRANSACTION_COMMANDS)}))
+"""What `ctx.transaction` needs on its keys: its commands, and to see whether a number is one."""
+
 COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
         *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hrandfield", "hscan", "hset",
         "pexpire", "pttl", "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer",
-        "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xreadgroup", "zadd", "zcard", "zrange", "zrangebyscore",
-        "zrem", "zremrangebyrank", "zscore",
+        "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xread", "xreadgroup", "zadd", "zcard", "zrange",
+        "zrangebyscore", "zrem", "zremrangebyrank", "zscore",
     ),
     Role.PUBLISHER: (
-        *_LOGIN, *_SCRIPTS, "get", "hdel", "hget", "hset", "pexpire", "set", "time", "type", "wait", "xadd", "zadd", "zrem",
+        *_LOGIN, *_SCRIPTS, "exists", "get", "hdel", "hget", "hset", "pexpire", "pttl", "set", "time", "type", "wait", "xadd", "xread",
+        "zadd", "zrem",
     ),
     Role.DASHBOARD: (*_LOGIN, *_LOOK),
     Role.ADMIN: (*_LOGIN, *_SCRIPTS, *_LOOK, "xadd", "xdel"),
@@ -78,9 +94,13 @@ def least_user(
     *,
     name: str | None = None,
     publishes_to: Sequence[str] = (),
+    writes_to: Sequence[str] = (),
     server: Server = Server.REDIS_7_0,
 ) -> User:
-    """The user of `role` with the least rights on these streams and groups. Raises `SetupError` with the repair."""
+    """The user of `role` with the least rights on these streams and groups. Raises `SetupError` with the repair.
+
+    `writes_to` are the keys of a worker's transactions, as at a handler: names, or beginnings that end in `*`.
+    """
     if not streams:
         raise SetupError("name at least one stream: --stream orders")
     if role is not Role.PUBLISHER and not groups:
@@ -91,18 +111,19 @@ def least_user(
         raise SetupError(
             f"only a worker has streams that it publishes to: leave --publishes-to out, or name them for a {role} with --stream"
         )
-    for what in (*streams, *groups, *publishes_to):
+    if writes_to and role is not Role.WORKER:
+        raise SetupError(f"only a worker's handlers have transactions: leave --writes-to out for a {role}")
+    for what in (*streams, *groups, *publishes_to, *writes_to):
         _check(what)
     user = f"streamworker-{role}" if name is None else name
     if not user or any(character.isspace() or _is_control(character) for character in user):
         raise SetupError(f"--user {user!r}: a user's name has no spaces")
     rights = _key_rights(role, streams, groups, publishes_to)
     keys = [_pattern(key, right, server) for key, right in rights.items()]
-    if role is Role.WORKER:  # the names that processes are given are known to them only
-        keys += [f"{_pattern(name_claim(stream, group, ''), 'RW', server)}*" for stream in streams for group in groups]
-    if role is Role.PUBLISHER:  # nobody knows the dedupe ids beforehand
-        keys += [f"{_pattern(once_key(stream, ''), 'RW', server)}*" for stream in streams]
-    commands = [f"+{command}" for command in sorted(set(COMMANDS[role]))]
+    keys += _families(role, streams, groups, publishes_to, server)
+    # What a transaction writes to is given to a script, and EVAL needs both rights to each key.
+    keys += [_pattern_of_any(key, server) for key in writes_to]
+    commands = [f"+{command}" for command in sorted({*COMMANDS[role], *(WRITES if writes_to else ())})]
     return User(user, role, ("reset", "on", PLACEHOLDER, "resetchannels", *keys, "-@all", *commands))
 
 
@@ -149,6 +170,11 @@ def _pattern(key: str, right: str, server: Server) -> str:
     return f"~{glob}" if right == "RW" or server is Server.REDIS_6_2 else f"%{right}~{glob}"
 
 
+def _pattern_of_any(name: str, server: Server) -> str:
+    """The rule for reading and writing a key, or all that begin so, where it ends in `*`."""
+    return _pattern(name.removesuffix("*"), "RW", server) + ("*" if name.endswith("*") else "")
+
+
 def _check(name: str) -> None:
     if not name:
         raise SetupError("a name is empty: write the stream's or group's name")
@@ -178,3 +204,20 @@ def _escaped(character: str) -> str:
     if character.isprintable():
         return character
     return "".join(f"\\x{byte:02x}" for byte in character.encode())
+
+
+def _families(
+    role: Role, streams: Sequence[str], groups: Sequence[str], publishes_to: Sequence[str], server: Server
+) -> Iterator[str]:
+    """Keys whose names nobody knows beforehand: those of given names, ticks, replies, dedupe ids, and of what was done."""
+    targets = dict.fromkeys((*streams, *publishes_to))
+    starts: list[str] = []
+    if role is Role.WORKER:
+        pairs = list(product(streams, groups))
+        starts += [name_claim(*pair, "") for pair in pairs] + [done_marker(*pair, "", "").removesuffix(":") for pair in pairs]
+        starts += [tick_key(stream, "") for stream in targets]
+    if role in (Role.WORKER, Role.PUBLISHER):
+        starts += [reply_key(stream, "") for stream in targets]
+    if role is Role.PUBLISHER:
+        starts += [once_key(stream, "") for stream in streams]
+    return (_pattern_of_any(f"{start}*", server) for start in starts)

@@ -25,6 +25,10 @@ Groups = Annotated[list[str] | None, typer.Option("--group", metavar="NAME", hel
 Targets = Annotated[
     list[str] | None, typer.Option("--publishes-to", metavar="STREAM", help="A stream that a worker's handlers publish to.")
 ]
+Writes = Annotated[
+    list[str] | None,
+    typer.Option("--writes-to", metavar="KEY", help="A key of a worker's transactions; a * at the end stands for any rest."),
+]
 Name = Annotated[str | None, typer.Option("--user", metavar="NAME", help="The user's name; streamworker-ROLE unless told.")]
 ServerOption = Annotated[Server, typer.Option("--server", help="6.2: without rights to read or write alone. 7.0: also Valkey.")]
 OutputForm = Annotated[Form, typer.Option("--output", "-o", help="text: a line for redis-cli; json: the rules one by one.")]
@@ -36,6 +40,7 @@ def acl(
     stream: Streams,
     group: Groups = None,
     publishes_to: Targets = None,
+    writes_to: Writes = None,
     user: Name = None,
     server: ServerOption = Server.REDIS_7_0,
     output: OutputForm = Form.TEXT,
@@ -47,7 +52,8 @@ def acl(
 
     with sentences_for_errors():
         groups, targets = [] if group is None else group, [] if publishes_to is None else publishes_to
-        found = least_user(role, stream, groups, name=user, publishes_to=targets, server=server)
+        writes = [] if writes_to is None else writes_to
+        found = least_user(role, stream, groups, name=user, publishes_to=targets, writes_to=writes, server=server)
     if output is Form.JSON:
         print_json({"user": found.name, "role": found.role, "rules": found.rules})
     else:

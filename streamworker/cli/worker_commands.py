@@ -149,6 +149,7 @@ def dev(
     """Run a worker for development: finds or starts a server, and logs every delivery."""
     from rich.console import Console
 
+    from streamworker.cli.companion_tables import print_companions
     from streamworker.cli.handler_table import print_handlers
     from streamworker.cli.loading import load_app
     from streamworker.cli.processes import leave
@@ -165,13 +166,15 @@ def dev(
             typer.echo(f"{server.note}{hint}", err=True)
             settings = application.settings(flags | {"redis_url": server.url})
             print_handlers(application, settings, application.handlers, console=Console(stderr=True))
+            print_companions(application, console=Console(stderr=True))
             code = run_worker(application, settings)
     leave(code)
 
 
 @cli.command()
 def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> None:
-    """Print the handlers with their streams, groups and policies; touches no server. Exits with 2 when something is wrong."""
+    """Print handlers, schedules and listeners with their streams and policies; touches no server. Exits with 2 when something is wrong."""
+    from streamworker.cli.companion_tables import print_companions
     from streamworker.cli.handler_table import print_handlers
     from streamworker.cli.loading import load_app
     from streamworker.cli.showing import counted
@@ -180,11 +183,14 @@ def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> No
     with sentences_for_errors():
         application = load_app(target, factory=factory, app_dir=app_dir)
         settings = application.settings()
-        chosen = choose_handlers(application.handlers, settings)
+        chosen = choose_handlers(application.handlers, settings, may_be_none=application.works_without_handlers)
         print_handlers(application, settings, chosen)
+        beside = print_companions(application)
         streams = {stream for handler in chosen for stream in handler.streams}
         groups = {handler.group for handler in chosen}
-        typer.echo(f"ok: {counted(len(chosen), 'handler')}, {counted(len(streams), 'stream')}, {counted(len(groups), 'group')}")
+        typer.echo(
+            f"ok: {counted(len(chosen), 'handler')}, {counted(len(streams), 'stream')}, {counted(len(groups), 'group')}{beside}"
+        )
 
 
 def _repair(application: StreamWorker, flag: str | None, target: str) -> str:

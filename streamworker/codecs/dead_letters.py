@@ -9,10 +9,8 @@ from datetime import datetime
 
 from streamworker.codecs.envelope import pack_fields, unpack_fields
 from streamworker.delivery import Delivery, Fields, Reason
+from streamworker.effects import MOST_VALUES as MOST_VALUES
 from streamworker.errors import DecodeError
-
-MOST_VALUES = 7_000
-"""A Lua script can hand at most some 8,000 values to a command; an entry with more is kept packed in one field."""
 
 _FIRST = b"_dlq_reason"
 _PACKED = b"_dlq_packed"

@@ -35,15 +35,20 @@ def replies_here(connection: AbstractConnection) -> Callable[[], Any]:
     redis-py's own way to a reply costs several times what hiredis needs to read one, and many come together.
     """
     gets = getattr(getattr(getattr(connection, "_parser", None), "_reader", None), "gets", None)
-    try:
-        from redis._parsers.hiredis import NOT_ENOUGH_DATA
-    except ImportError:
-        return lambda: NOTHING
-    if gets is None:
+    none_yet = _what_says_none()
+    if gets is None or none_yet is None:
         return lambda: NOTHING
 
     def take() -> Any:
         reply = gets(False)
-        return NOTHING if reply is NOT_ENOUGH_DATA else reply
+        return NOTHING if reply is none_yet else reply
 
     return take
+
+
+def _what_says_none() -> object | None:
+    try:
+        from redis._parsers.hiredis import NOT_ENOUGH_DATA
+    except ImportError:
+        return None
+    return NOT_ENOUGH_DATA

@@ -25,6 +25,13 @@ class GroupKeys:
     settled: str
     known: str
 
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every one of them."""
+        return (
+            self.stream, self.due, self.parked, self.retry, self.dead_letters, self.sweep, self.settled, self.known
+        )  # fmt: skip
+
 
 def keys_of(stream: str, group: str) -> GroupKeys:
     """The keys that belong to `group` on `stream`."""
@@ -46,10 +53,25 @@ def name_claim(stream: str, group: str, consumer: str) -> str:
     return f"{tag(stream)}:sw:name:{group}:{consumer}"
 
 
+def done_marker(stream: str, group: str, handler: str, key: str) -> str:
+    """The key that says that a handler with an `Idempotency` has done what this key of it names."""
+    return f"{tag(stream)}:sw:done:{group}:{handler}:{key}"
+
+
 def schedule_keys(stream: str) -> tuple[str, str]:
     """The sorted set of the due times of what is scheduled for a stream, and the hash of its entries."""
     tagged = tag(stream)
     return f"{tagged}:scheduled", f"{tagged}:scheduled:entries"
+
+
+def tick_key(stream: str, name: str) -> str:
+    """The key that holds the last tick of a schedule that publishes to this stream."""
+    return f"{tag(stream)}:sw:tick:{name}"
+
+
+def reply_key(stream: str, requester: str) -> str:
+    """The stream of the replies to what one process has asked of `stream`."""
+    return f"{tag(stream)}:sw:reply:{requester}"
 
 
 def once_key(stream: str, dedupe_id: str) -> str:
@@ -67,6 +89,14 @@ def tag(stream: str) -> str:
     if "}" in stream:
         raise SetupError(f"stream {stream!r} has a closing brace but no hash tag: rename it, or give it one like '{{orders}}:eu'")
     return f"{{{stream}}}"
+
+
+def hashed_part(name: str) -> str:
+    """The part of a name that a Redis cluster hashes: what its tag holds, or all of it. Keys that agree in it share a slot."""
+    if not has_tag(name):
+        return name
+    opening = name.find("{")
+    return name[opening + 1 : name.find("}", opening + 1)]
 
 
 def has_tag(name: str) -> bool:

@@ -47,7 +47,12 @@ class Taken:
     @property
     def outstayed(self) -> int:
         """How often it has run alone for so long that others had to start beside it."""
-        return self.count // 1_000_000
+        return self.count // 1_000_000 % 1_000
+
+    @property
+    def failed(self) -> int:
+        """How many attempts have failed while it stayed where it is."""
+        return self.count // 1_000_000_000
 
 
 class Fresh(NamedTuple):

@@ -18,17 +18,18 @@ LEFT_BEHIND_AFTER = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class ToDo:
-    """What waits: what is due, entries whose worker has died, whether our own consumer has work, and the sets of what is scheduled."""
+    """What waits: what is due, entries whose worker has died, whether anything is undelivered, how many entries are pending with our own
+    consumer, and the sets of what is scheduled."""
 
     due: int
     lapsed: int
-    busy: bool
+    fresh: bool
+    held: int
     scheduled: Sequence[str]
 
-    @property
-    def nothing(self) -> bool:
-        """Whether nothing happens any more until the time is moved."""
-        return not (self.due or self.lapsed or self.busy)
+    def is_nothing_but(self, at_rest: int) -> bool:
+        """Whether nothing happens any more until the time is moved, where so many entries that are held wait for that."""
+        return not (self.due or self.lapsed or self.fresh) and self.held == at_rest
 
 
 async def claim(link: Link) -> bool:
@@ -55,8 +56,8 @@ async def look(link: Link, groups: Sequence[tuple[GroupKeys, str]], consumer: st
     """What there is to do at this time of the test. What is pending with others for a `lease` has lapsed."""
     keys = [key for of, _ in groups for key in (of.due, of.retry, of.stream)]
     arguments: list[Argument] = [consumer, lease // timedelta(milliseconds=1), *(group for _, group in groups)]
-    due, lapsed, busy, scheduled = await script("rehearsal_look").run(link, keys, arguments)
-    return ToDo(due, lapsed, bool(busy), sorted(key.decode() for key in scheduled))
+    due, lapsed, fresh, held, scheduled = await script("rehearsal_look").run(link, keys, arguments)
+    return ToDo(due, lapsed, bool(fresh), held, sorted(key.decode() for key in scheduled))
 
 
 async def next_due_ms(link: Link, key: str) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamworker.delivery import Fields, Lease, Outgoing
+from streamworker.effects import Write
 from streamworker.streams.keys import GroupKeys
 from streamworker.streams.scripts import script
 from streamworker.streams.wire import Argument, Link
@@ -30,13 +31,20 @@ async def ack(link: Link, group: str, leases: Sequence[Lease]) -> int:
     return int(await link.call("XACK", key, group, *entry_ids))
 
 
-async def commit(link: Link, group: str, keys: GroupKeys, lease: Lease, publishes: Sequence[Outgoing]) -> bool:
-    """Acknowledge and publish together; false when somebody else has settled the entry, and then nothing was published."""
+async def commit(
+    link: Link, group: str, keys: GroupKeys, lease: Lease, publishes: Sequence[Outgoing], writes: Sequence[Write] = ()
+) -> bool:
+    """Acknowledge, publish and write together; false when somebody else has settled the entry, and then nothing was written."""
     arguments = _fence(group, lease)
     for outgoing in publishes:
-        trim = "" if outgoing.max_length is None else outgoing.max_length
-        arguments += [trim, len(outgoing.fields), *outgoing.fields]
-    targets = [outgoing.stream for outgoing in publishes]
+        if outgoing.is_reply:
+            arguments += ["REPLY", len(outgoing.fields), *outgoing.fields]
+            continue
+        trim: tuple[Argument, ...] = () if outgoing.max_length is None else ("MAXLEN", "~", outgoing.max_length)
+        arguments += ["XADD", len(trim) + 1 + len(outgoing.fields), *trim, "*", *outgoing.fields]
+    for write in writes:
+        arguments += [write.command, len(write.values), *write.values]
+    targets = [outgoing.stream for outgoing in publishes] + [write.key for write in writes]
     return bool(await script("settle_commit").run(link, [*_fenced(keys, lease), *targets], arguments))
 
 
@@ -54,10 +62,16 @@ async def release(link: Link, group: str, keys: GroupKeys, lease: Lease, *, enve
     return bool(await script("settle_release").run(link, [*_fenced(keys, lease), keys.retry], arguments))
 
 
-async def dead_letter(link: Link, group: str, keys: GroupKeys, lease: Lease, *, fields: Fields, keep_last: int | None) -> bool:
-    """Write the dead letter and acknowledge; false when the entry is not ours any more."""
-    arguments = [*_fence(group, lease), "" if keep_last is None else keep_last, *fields]
-    return bool(await script("settle_dead_letter").run(link, [*_fenced(keys, lease), keys.dead_letters], arguments))
+async def dead_letter(
+    link: Link, group: str, keys: GroupKeys, lease: Lease, *, fields: Fields, keep_last: int | None, reply: Outgoing | None = None
+) -> bool:
+    """Write the dead letter, and the reply if one is asked for, and acknowledge; false when the entry is not ours any more."""
+    arguments = [*_fence(group, lease), "" if keep_last is None else keep_last, len(fields), *fields]
+    its_keys = [*_fenced(keys, lease), keys.dead_letters]
+    if reply is not None:
+        its_keys.append(reply.stream)
+        arguments += reply.fields
+    return bool(await script("settle_dead_letter").run(link, its_keys, arguments))
 
 
 async def promote(link: Link, keys: GroupKeys, *, limit: int, cursor: int = 0) -> Promotion:
@@ -73,9 +87,13 @@ async def renew(link: Link, group: str, leases: Sequence[Lease]) -> set[str]:
     return {raw.decode() for raw in lost}
 
 
-async def recount(link: Link, group: str, keys: GroupKeys, lease: Lease, turn: int, *, outstayed: bool = False) -> bool:
-    """Set the entry's turn, and note that it `outstayed` its time alone; false when it is not ours any more."""
-    return bool(await script("recount").run(link, _fenced(keys, lease), [*_fence(group, lease), turn, int(outstayed)]))
+async def recount(
+    link: Link, group: str, keys: GroupKeys, lease: Lease, turn: int, *, failed: int | None = None, outstayed: bool = False
+) -> bool:
+    """Set the entry's turn and how many attempts have `failed` in its place, and note that it `outstayed` its time alone; false when it
+    is not ours any more."""
+    arguments = [*_fence(group, lease), turn, int(outstayed), lease.failed if failed is None else failed]
+    return bool(await script("recount").run(link, _fenced(keys, lease), arguments))
 
 
 async def pardon(link: Link, group: str, lease: Lease) -> bool:

@@ -8,17 +8,30 @@ from datetime import UTC, datetime, timedelta
 from streamworker.streams import inspecting, rehearsing, scheduling, settling
 from streamworker.streams.keys import GroupKeys, schedule_keys
 from streamworker.streams.wire import Link
+from streamworker.testing.alarms import Alarms
 from streamworker.testing.process import LEASE
 from streamworker.worker.bindings import Binding
+from streamworker.worker.ticker import Ticker
 
 PAGE = 1_000
 MILLISECOND = timedelta(milliseconds=1)
 
 
 class Clock:
-    """The time of one worker's test, which reads `bindings` as `consumer`. What is pending with others lapses after `lease`."""
+    """The time of one worker's test, which reads `bindings` as `consumer`. What is pending with others lapses after `lease`.
 
-    def __init__(self, link: Link, bindings: Sequence[Binding], consumer: str, lease: timedelta) -> None:
+    `alarms` and `tickers` are moved along.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        bindings: Sequence[Binding],
+        consumer: str,
+        lease: timedelta,
+        alarms: Alarms,
+        tickers: Sequence[Ticker],
+    ) -> None:
         self._link = link
         self._bindings = bindings
         self._groups: list[tuple[GroupKeys, str]] = [(binding.keys, binding.group) for binding in bindings]
@@ -26,19 +39,26 @@ class Clock:
         self._lease_ms = lease // MILLISECOND
         self._lapses: dict[tuple[str, str, str, str], int] = {}
         self._scheduled: Sequence[str] = ()
-        self.now_ms: int = 0
+        self._alarms = alarms
+        self._tickers = tickers
+        self._ticked_ms: int | None = None
+
+    @property
+    def now_ms(self) -> int:
+        """What time it is, in ms since 1970."""
+        return self._alarms.now_ms
 
     @property
     def now(self) -> datetime:
         """What time it is."""
         return datetime.fromtimestamp(self.now_ms / 1000, UTC)
 
-    async def start(self) -> None:
-        """Begin at the time that the server's database was taken."""
-        self.now_ms = await rehearsing.now_ms(self._link)
-
     async def to_do(self) -> rehearsing.ToDo:
-        """What there is to do now; what is due is put where the worker reads it."""
+        """What there is to do now; what is due is put where the worker reads it. Raises what a schedule's function raises."""
+        if self._ticked_ms != self.now_ms:
+            for ticker in self._tickers:
+                await ticker.turn()
+            self._ticked_ms = self.now_ms
         to_do = await rehearsing.look(self._link, self._groups, self._consumer, LEASE)
         self._scheduled = to_do.scheduled
         if to_do.due:
@@ -50,16 +70,18 @@ class Clock:
         return to_do
 
     async def next_due_ms(self) -> int | None:
-        """When the next thing comes due: a retry, or the lease of an entry whose worker has died."""
+        """When the next thing comes due: a retry, a tick, or the lease of an entry whose worker has died."""
         sets = [*(keys.due for keys, _ in self._groups), *self._scheduled]
         firsts = [await rehearsing.next_due_ms(self._link, key) for key in sets]
         await self._note_lapses()
-        return min([*(ms for ms in firsts if ms is not None), *self._lapses.values()], default=None)
+        ticks = [ticker.following_ms(self.now_ms) for ticker in self._tickers]
+        known = (ms for ms in (*firsts, self._alarms.next_due_ms()) if ms is not None)
+        return min([*known, *ticks, *self._lapses.values()], default=None)
 
     async def move(self, to_ms: int) -> None:
         """Let it be that time; what lapses by then looks as if it had."""
         await rehearsing.move(self._link, to_ms, to_ms - self.now_ms)
-        self.now_ms = to_ms
+        self._alarms.ring(to_ms)
         for (key, group, entry_id, consumer), lapses_ms in list(self._lapses.items()):
             if lapses_ms <= to_ms:
                 await rehearsing.hand_over(self._link, key, group, entry_id, consumer, idle=LEASE)

@@ -14,6 +14,7 @@ from streamworker.handlers import Middleware
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.wire import Link
+from streamworker.testing.alarms import Alarms
 from streamworker.worker.bindings import Binding
 from streamworker.worker.carrier import Witness
 from streamworker.worker.consumer import Consumer
@@ -27,18 +28,26 @@ made to look as old as that."""
 class RehearsedProcess(WorkerProcess):
     """A worker at `url` that tells `witness` of its deliveries."""
 
-    def __init__(self, app: StreamWorker, settings: Settings, url: str, witness: Witness) -> None:
+    def __init__(self, app: StreamWorker, settings: Settings, url: str, witness: Witness, alarms: Alarms) -> None:
         super().__init__(app, settings)
+        app.schedules = []  # it does not keep them: the clock of the test does
         self._endpoint = Endpoint(url, client_name=self._endpoint.client_name, virtual_time=True)
         self._witness = witness
+        self._alarms = alarms
         self.bindings: list[Binding] = []
         """What it reads."""
 
     def _consumer(self, group: str, bindings: Sequence[Binding], link: Link, state: Mapping[str, Any]) -> Consumer:
         consumer = super()._consumer(group, bindings, link, state)
         consumer.be_seen_by(self._witness)
+        consumer.be_woken_by(self._alarms.call_later)
         self.bindings += bindings
         return consumer
+
+    @property
+    def at_rest(self) -> int:
+        """How many of the entries in flight wait for the time of a retry in place."""
+        return sum(consumer.at_rest for consumer in self._consumers)
 
     def lose(self, lease: Lease, why: str) -> None:
         """Interrupt the handler that runs under this lease, and leave the entry to whoever has it."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
+
+import structlog
 
 from streamworker.app import StreamWorker
 from streamworker.delivery import Delivery, Outcome, Outgoing, Verdict
@@ -20,11 +22,13 @@ from streamworker.streams import publishing, rehearsing
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.wire import Link
 from streamworker.testing import reading
+from streamworker.testing.alarms import Alarms
 from streamworker.testing.clock import MILLISECOND, Clock
 from streamworker.testing.plans import Death, Failure, Plans, When
 from streamworker.testing.process import RehearsedProcess, as_rehearsed
 from streamworker.testing.records import DeadLetterRecord, DeliveryRecord, PendingRecord, WaitingRecord, record_of
 from streamworker.testing.stage import stage
+from streamworker.worker.ticker import Ticker
 from streamworker.worker.waiting import happens_within
 
 Body = TypeVar("Body")
@@ -58,6 +62,7 @@ class TestWorker:
         self._state = state
         self._patience = patience
         self._plans = Plans(self._crash)
+        self._alarms = Alarms()
         self._records: list[DeliveryRecord] = []
         self._crashing: set[int] = set()
         self._crashes = 0
@@ -73,12 +78,16 @@ class TestWorker:
             exits.push_async_callback(self._link.close)
             settings = Settings.model_validate({"redis_url": self._url, "concurrency": self._app.settings().concurrency})
             double = as_rehearsed(self._app, self._state, self._plans.middleware)
-            self._process = RehearsedProcess(double, settings, self._url, self._told)
+            self._alarms.ring(await rehearsing.now_ms(self._link))
+            self._process = RehearsedProcess(double, settings, self._url, self._told, self._alarms)
             self._running = asyncio.create_task(self._process.run())
             exits.push_async_callback(self._end)
             await self._begun()
-            self._clock = Clock(self._link, self._process.bindings, self._process.consumer, self._app.lease)
-            await self._clock.start()
+            log = structlog.get_logger("streamworker.worker")
+            tickers = [exits.enter_context(closing(Ticker(schedule, self._link, log))) for schedule in self._app.schedules]
+            reads = self._process.bindings
+            self._clock = Clock(self._link, reads, self._process.consumer, self._app.lease, self._alarms, tickers)
+            await self._clock.to_do()  # a schedule that is seen for the first time begins now
             self._exits = exits.pop_all()
         return self
 
@@ -121,8 +130,9 @@ class TestWorker:
     async def advance(self, by: timedelta) -> None:
         """Move the time, and run what comes due on the way, each thing at its own time, until nothing happens any more.
 
-        Retries come due, entries of workers that have died are taken over when their lease is over, keys of the server end that end by
-        themselves. What a handler waits for by itself, and its timeout, is real time.
+        Retries and schedules come due, entries of workers that have died are taken over when their lease is over, keys of the server end
+        that end by themselves. What a handler waits for by itself, and its timeout, is real time. Raises what the function of a schedule
+        raises.
         """
         if by < timedelta(0):
             raise ValueError("time does not go back")
@@ -211,7 +221,7 @@ class TestWorker:
         self._check_alive()
 
     async def _end(self) -> None:
-        if self._process.in_flight:
+        if self._process.in_flight != self._process.at_rest:
             self._process.hurry()
         else:
             self._process.drain("the test is over")
@@ -221,12 +231,13 @@ class TestWorker:
 
     async def _is_idle(self) -> bool:
         self._check_alive()
-        if self._process.in_flight:
+        if self._process.in_flight != self._process.at_rest:
             return False
         to_do = await self._clock.to_do()
         if to_do.lapsed:
             self._process.sweep()
-        return to_do.nothing and not self._process.in_flight
+        at_rest = self._process.at_rest
+        return to_do.is_nothing_but(at_rest) and self._process.in_flight == at_rest
 
     async def _crash(self, delivery: Delivery) -> None:
         """Leave the entry with a name that nobody has, as a dead process does; ends with the interruption of the handler."""

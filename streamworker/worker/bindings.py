@@ -176,7 +176,7 @@ def receive(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Ar
             entry_id, history, fields = unpack(_enveloped(fields))
         except DecodeError as error:
             damage = error
-    history = _with_crashes(history, taken)
+    history = _with_count(history, taken)
     delivery = Delivery(
         id=entry_id,
         stream=binding.keys.stream,
@@ -195,8 +195,10 @@ def size_of(fields: Fields) -> int:
     return sum(map(len, fields))
 
 
-def _with_crashes(history: History, taken: Taken) -> History:
-    """The history, and what the delivery count tells of workers that died since."""
+def _with_count(history: History, taken: Taken) -> History:
+    """The history, and what the delivery count tells of attempts that failed and of workers that died since."""
+    if taken.failed:
+        history = replace(history, attempt=history.attempt + taken.failed)
     if not taken.was_in_a_crash:
         return history
     # A suspect's count has begun at 2 without a crash: see suspects.py.
@@ -212,7 +214,7 @@ def _with_crashes(history: History, taken: Taken) -> History:
 def lease_of(taken: Taken, binding: Binding, consumer: str, sent_at: float) -> Lease:
     """The lease of an entry that was taken with a command sent at `sent_at`."""
     of_retry = taken.key == binding.keys.retry
-    return Lease(taken.key, taken.entry.id, consumer, taken.turn, sent_at, of_retry, outstayed=taken.outstayed)
+    return Lease(taken.key, taken.entry.id, consumer, taken.turn, sent_at, of_retry, outstayed=taken.outstayed, failed=taken.failed)
 
 
 def order_of(entry_id: str) -> tuple[int, int]:

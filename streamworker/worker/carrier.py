@@ -8,7 +8,20 @@ from random import random
 from time import perf_counter
 from typing import Any, TypeAlias
 
-from streamworker.delivery import ACK, SUCCEEDED, Ack, Delivery, Failed, Interrupted, Interruption, Outcome, Unroutable, Verdict
+from streamworker.delivery import (
+    ACK,
+    SUCCEEDED,
+    Ack,
+    Delivery,
+    Failed,
+    Interrupted,
+    Interruption,
+    Outcome,
+    RetryLater,
+    Unroutable,
+    Verdict,
+)
+from streamworker.effects import Idempotency
 from streamworker.errors import CommitRefused
 from streamworker.handlers import Handler
 from streamworker.observe.deliveries import log_verdict, tells_successes
@@ -16,6 +29,8 @@ from streamworker.policies import decide
 from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor, Run
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.once import Once
+from streamworker.worker.order import Order
 from streamworker.worker.places import Places
 from streamworker.worker.plan import Plan
 from streamworker.worker.settlement import Settlement
@@ -49,9 +64,15 @@ class Carrier:
         self._witness = witness
         self._tells_successes = True
 
-    def connect(self, suspects: Suspects, start: Start, freed: Callable[[Trip], None]) -> None:
-        """Name those who need the carrier themselves: who runs suspects, who begins a trip anew, and who is told that a place is free."""
+    def connect(self, suspects: Suspects, once: Once, order: Order, start: Start, freed: Callable[[Trip], None]) -> None:
+        """Name those who need the carrier themselves, or a consumer's parts that are made after it.
+
+        Who runs suspects, who looks whether a thing was done before, who keeps the order, who begins a trip anew, and who is told that a
+        place is free.
+        """
         self._suspects = suspects
+        self._once = once
+        self._order = order
         self._start = start
         self._freed = freed
         self._places = Places(self._executor, freed, self._log)
@@ -65,6 +86,8 @@ class Carrier:
             delivery, handler = trip.delivery, trip.handler
             if not self._leases.is_good(delivery.lease):
                 return self._guarded(trip, self._settle_and_leave(trip, Interrupted(Interruption.LEASE_LOST)))
+            if handler.idempotency is not None:
+                return self._guarded(trip, self._run_once(trip, handler, handler.idempotency))
             outcome = self._executor.begin(delivery, handler)
             if isinstance(outcome, Run):
                 return self._guarded(trip, self._wait_and_settle(trip, outcome))
@@ -103,6 +126,11 @@ class Carrier:
     async def _wait_and_settle(self, trip: Trip, run: Run) -> None:
         await self._settle_and_leave(trip, await self._executor.finish(run))
 
+    async def _run_once(self, trip: Trip, handler: Handler, idempotency: Idempotency) -> None:
+        delivery = trip.delivery
+        outcome = await self._once.run(delivery, handler, idempotency, lambda: self._executor.run(delivery, handler))
+        await self._settle_and_leave(trip, outcome)
+
     async def _settle_and_leave(self, trip: Trip, outcome: Outcome) -> None:
         try:
             await self._decide_and_settle(trip, outcome)
@@ -121,14 +149,20 @@ class Carrier:
             return Unroutable(delivery.headers.get("type"), self._types_of[delivery.stream])
         if not self._leases.is_good(delivery.lease):
             return Interrupted(Interruption.LEASE_LOST)
+        if handler.idempotency is not None:
+            return await self._once.run(delivery, handler, handler.idempotency, lambda: self._suspects.run(trip, handler))
         return await self._suspects.run(trip, handler)
 
     async def _decide_and_settle(self, trip: Trip, outcome: Outcome) -> None:
         delivery, handler = trip.delivery, trip.handler
         retry, dead_letter = self._policies(handler)
-        verdict = decide(outcome, delivery, retry, random())  # noqa: S311  # jitter
+        crowded = self._order.is_crowded(trip)
+        verdict = decide(outcome, delivery, retry, random(), crowded=crowded)  # noqa: S311  # jitter
         if not isinstance(verdict, Ack):
             self._tell(trip, outcome, verdict)
+        if trip.ticket is not None and isinstance(verdict, RetryLater):
+            await self._order.stay(trip, verdict)
+            return
         await self._settlement.settle(delivery, handler, dead_letter, verdict)
         if isinstance(verdict, Ack):  # only now, for what it publishes may be refused
             self._tell(trip, outcome, verdict)

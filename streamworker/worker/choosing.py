@@ -13,8 +13,8 @@ from streamworker.streams.keys import keys_of
 from streamworker.worker.bindings import Binding
 
 
-def choose_handlers(handlers: Sequence[Handler], settings: Settings) -> list[Handler]:
-    """The handlers that this process runs. Raises `SetupError` for a name that there is not, or when nothing is left."""
+def choose_handlers(handlers: Sequence[Handler], settings: Settings, *, may_be_none: bool = False) -> list[Handler]:
+    """The handlers that this process runs. Raises `SetupError` for a name that there is not, or when nothing is left to do."""
     known = {handler.name for handler in handlers}
     unknown = sorted(({*settings.handlers} | {*settings.exclude}) - known)
     if unknown:
@@ -24,7 +24,7 @@ def choose_handlers(handlers: Sequence[Handler], settings: Settings) -> list[Han
         for handler in handlers
         if (not settings.handlers or handler.name in settings.handlers) and handler.name not in settings.exclude
     ]
-    if not chosen:
+    if not chosen and not may_be_none:
         raise SetupError("no handler to run: decorate a function with @app.handler, or name fewer with --exclude")
     for left_out in handlers:
         for handler in chosen if left_out not in chosen else ():

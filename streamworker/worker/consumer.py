@@ -20,6 +20,8 @@ from streamworker.worker.executor import Executor
 from streamworker.worker.intake import Intake
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.names import NameClaim
+from streamworker.worker.once import Once
+from streamworker.worker.order import CallLater, Order
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import pools_of
 from streamworker.worker.promoter import Promoter
@@ -59,19 +61,22 @@ class Consumer:
         self._settlement = Settlement(link, plan.group, keys, self._leases, log, self._promoter.expect)
         self._carrier = Carrier(plan, executor, self._leases, self._settlement, settled, log)
         self._crew = Crew(self._carrier.carry, self._carrier.was_cancelled, self._spawn)
-        self._intake = intake = Intake(plan, link, self._leases, pools, self._crew.start, log)
-        self._carrier.connect(Suspects(plan.isolation, link, executor, intake.join_lane, log), self._crew.start, self._place_freed)
+        self._order = order = Order(plan, link, self._leases, pools, self._crew.start, log)
+        self._intake = intake = Intake(plan, link, self._leases, pools, order, self._crew.start, log)
+        suspects = Suspects(plan.isolation, link, executor, intake.join_lane, log)
+        once = Once(link, keys, plan.isolation.ending, log)
+        self._carrier.connect(suspects, once, order, self._crew.start, self._place_freed)
         guard = SweepGuard(plan.lease, monotonic())
         self._reader = Reader(plan, link, pools, intake, guard, self._settlement.acks, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
         plan.isolation.join(self)
 
     def _place_freed(self, trip: Trip) -> None:
+        if trip.delivery.lease.lost:
+            self._reader.doubt()  # where nobody took it over, it is still pending under our name, and what comes after it must wait
         pool = self._intake.leave(trip)
         if self._reader.wants_room:
             self._reader.room_opened(pool)
-        if trip.delivery.lease.lost:
-            self._reader.doubt()  # where nobody took it over, it is still pending under our name
 
     # ---- life and end -------------------------------------------------------------------------------------------------------
 
@@ -129,6 +134,10 @@ class Consumer:
         """Tell `witness` of every delivery what happened to it and what was decided."""
         self._carrier.be_seen_by(witness)
 
+    def be_woken_by(self, call_later: CallLater) -> None:
+        """Have this call when what is retried in its place is due, in place of the event loop."""
+        self._order.be_woken_by(call_later)
+
     def lose(self, lease: Lease, why: str) -> None:
         """Give a lease up, and interrupt the handler that runs under it; the entry stays pending with whoever has it."""
         self._leases.lose(lease, why)
@@ -139,8 +148,13 @@ class Consumer:
 
     @property
     def busy(self) -> int:
-        """How many entries are held, and threads that outlast theirs."""
-        return self._leases.count + self._executor.overdue
+        """How many entries are held, but for those that wait in their order, and threads that outlast theirs."""
+        return self._leases.count + self._executor.overdue - self._order.waiting
+
+    @property
+    def at_rest(self) -> int:
+        """How many of the entries that are held wait for the time of a retry in place."""
+        return self._order.at_rest
 
     @property
     def is_still(self) -> bool:
@@ -219,7 +233,11 @@ class Consumer:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._reader.doubt)
 
+    def _interrupt(self, lease: Lease) -> None:
+        if not self._executor.interrupt(lease, Interruption.LEASE_LOST):
+            self._order.lost(lease)
+
     def _lease_lost(self, lease: Lease) -> None:
         """Called in the keeper's thread."""
         with suppress(RuntimeError):  # the loop is closed: nothing runs any more
-            self._loop.call_soon_threadsafe(self._executor.interrupt, lease, Interruption.LEASE_LOST)
+            self._loop.call_soon_threadsafe(self._interrupt, lease)

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
 from types import coroutine
@@ -19,9 +19,19 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Lease, Malformed, Outcome, Succeeded
-from streamworker.errors import DecodeError, HandlerTimeout
+from streamworker.delivery import (
+    SUCCEEDED,
+    Delivery,
+    Failed,
+    Interrupted,
+    Interruption,
+    Lease,
+    Malformed,
+    Outcome,
+)
+from streamworker.errors import DecodeError
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
+from streamworker.worker.replies import Watched, note_returned, stopped, succeeded
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
 
@@ -39,13 +49,6 @@ class _Prepared:
         self.chain: CallNext | None = chain
         self.timeout: float | None = None if handler.timeout is None else handler.timeout.total_seconds()
         self.contexts: dict[str, contextvars.Context] = {}
-
-
-@dataclass(slots=True, eq=False)
-class _Watched(Context):
-    """A context that goes through middleware; `unentered` is how often `call_next` was called and not awaited, so that nothing has run."""
-
-    unentered: int = field(default=0, init=False, repr=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -100,11 +103,11 @@ class Executor:
             if prepared.chain is None and not handler.wants_context:
                 work = handler.function(body)
             else:
-                context = (Context if prepared.chain is None else _Watched)(delivery, handler, body, self._state, self._publish)
+                context = (Context if prepared.chain is None else Watched)(delivery, handler, body, self._state, self._publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
             waits_for = variables.run(_first_step, work, delivery)
-        except StopIteration:
-            return SUCCEEDED if context is None else _succeeded(context)
+        except StopIteration as end:
+            return SUCCEEDED if context is None and not handler.answers else succeeded(delivery, handler, context, end.value)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             return Failed(error)
         return Run(delivery, prepared, context, variables, work, waits_for)
@@ -119,13 +122,13 @@ class Executor:
         if timeout is not None:
             self._timeouts.watch(run, timeout)
         try:
-            await _rest(run)
+            returned = await _rest(run)
         except asyncio.CancelledError as error:
             if run.stopped is None and not run.timed_out:
                 if task.cancelling():
                     raise
                 return Failed(error)
-            return _stopped(run, error)
+            return stopped(run.prepared.handler, run.stopped, error)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             # What it made of our cancellation is not its failure, and must not cost an attempt.
             return Failed(error) if run.stopped is None else Interrupted(run.stopped)
@@ -135,7 +138,7 @@ class Executor:
                 self._timeouts.forget(run, timeout)
             if run.stopped is not None or run.timed_out:
                 task.uncancel()
-        return SUCCEEDED if run.context is None else _succeeded(run.context)
+        return succeeded(run.delivery, run.prepared.handler, run.context, returned)
 
     def interrupt(self, lease: Lease, why: Interruption) -> bool:
         """Stop the handler that runs under this lease; false when none does. A thread cannot be stopped, only left alone."""
@@ -202,12 +205,12 @@ class Executor:
 
     def _wrap(self, inner: CallNext, middleware: Middleware) -> CallNext:
         async def enter(context: Context) -> None:
-            if isinstance(context, _Watched):
+            if isinstance(context, Watched):
                 context.unentered -= 1
             await inner(context)
 
         def call_next(context: Context) -> Coroutine[Any, Any, None]:
-            if isinstance(context, _Watched):
+            if isinstance(context, Watched):
                 context.unentered += 1
             return enter(context)
 
@@ -217,7 +220,7 @@ class Executor:
         return call
 
     async def _call_async(self, context: Context) -> None:
-        await context.handler.function(*_arguments(context))
+        note_returned(context, await context.handler.function(*_arguments(context)))
 
     async def _call_in_thread(self, context: Context) -> None:
         loop = asyncio.get_running_loop()
@@ -236,7 +239,8 @@ class Executor:
             raise error
         if inspect.isawaitable(returned):
             # A plain function around an async one: what it returned is the work itself, and unawaited it would count as done.
-            await returned
+            returned = await returned
+        note_returned(context, returned)
 
     def _vacate(self, number: int, occupied: asyncio.Event) -> None:
         self._occupied.pop(number, None)
@@ -253,22 +257,6 @@ def _run_to_end(function: HandlerFunction, arguments: tuple[Any, ...]) -> _Ended
 
 def _arguments(context: Context) -> tuple[Any, ...]:
     return (context.body, context) if context.handler.wants_context else (context.body,)
-
-
-def _succeeded(context: Context) -> Outcome:
-    if isinstance(context, _Watched) and context.unentered:
-        return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
-    return Succeeded(context.publishes) if context.publishes else SUCCEEDED
-
-
-def _stopped(run: Run, error: asyncio.CancelledError) -> Outcome:
-    """The outcome of a run that our cancellation has ended."""
-    if run.stopped is not None:
-        return Interrupted(run.stopped)
-    handler = run.prepared.handler
-    timeout = HandlerTimeout(f"{handler.name} ran longer than {handler.timeout}")
-    timeout.__cause__ = error
-    return Failed(timeout)
 
 
 def _cancel(run: Run) -> None:
@@ -293,7 +281,7 @@ def _first_step(work: Coroutine[Any, Any, Any], delivery: Delivery) -> Any:
 
 
 @coroutine
-def _rest(run: Run) -> Generator[Any, Any, None]:
+def _rest(run: Run) -> Generator[Any, Any, Any]:
     """Wait for what the run waits for, and go on with it in its context, until it ends."""
     step, work, waits_for = run.variables.run, run.work, run.waits_for
     run.waits_for = None
@@ -305,5 +293,5 @@ def _rest(run: Run) -> Generator[Any, Any, None]:
                 waits_for = step(work.throw, error)
             else:
                 waits_for = step(work.send, sent)
-    except StopIteration:
-        return
+    except StopIteration as end:
+        return end.value

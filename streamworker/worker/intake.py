@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
@@ -12,27 +11,37 @@ from streamworker.delivery import Crashed, Delivery, Interrupted, Interruption, 
 from streamworker.entries import Entry, Fields
 from streamworker.handlers import Handler
 from streamworker.policies import is_crash_loop, is_suspect
-from streamworker.streams import reading, settling
+from streamworker.streams import reading
 from streamworker.streams.reading import Fresh, Page, Taken
 from streamworker.streams.wire import Link
-from streamworker.worker.bindings import UNTOUCHED, Binding, lease_of, receive, size_of
+from streamworker.worker.bindings import UNTOUCHED, Binding, receive, size_of
+from streamworker.worker.lanes import Lanes
+from streamworker.worker.latecomers import still_ours
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.order import Order
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.trips import Start, Trip
+
+ALL = 1 << 50
+"""More bytes than there are."""
 
 
 class Intake:
     """The door through which every entry comes in, and the only place that knows which of them are held here already.
 
-    `start` begins a delivery's trip.
+    `start` begins a delivery's trip; those of ordered handlers are started by `order`.
     """
 
-    def __init__(self, plan: Plan, link: Link, leases: LeaseKeeper, pools: Sequence[Pool], start: Start, log: Any) -> None:
+    def __init__(
+        self, plan: Plan, link: Link, leases: LeaseKeeper, pools: Sequence[Pool], order: Order, start: Start, log: Any
+    ) -> None:
         self._plan = plan
         self._link = link
         self._leases = leases
         self._pools = pools
+        self.order: Order = order
+        """Who keeps the order of what is taken in."""
         self._start = start
         self._log = log
         self._pool_of = {binding.keys.stream: pool for pool in pools for binding in pool.bindings}
@@ -48,9 +57,10 @@ class Intake:
         """From now on, whatever still comes in is released; and so is what waits."""
         self._closed = True
         self.give_back(Interruption.DRAIN)
+        self.order.drain()
 
     def give_back(self, why: Interruption) -> None:
-        """Release what waits for a place."""
+        """Release what waits for a place; but what has an order waits on, for it would lose that."""
         for pool in self._pools:
             for _, trip in pool.lanes.clear():
                 trip.lane, trip.foregone = None, Interrupted(why)
@@ -65,9 +75,10 @@ class Intake:
     async def accept(self, taken: Sequence[Taken], sent_at: float) -> None:
         """Take in what a command sent at `sent_at` (monotonic seconds) has given us, and start what may start."""
         if taken and self._was_long_on_its_way(sent_at):
-            taken, sent_at = await self._still_ours(taken)
+            taken, sent_at = await still_ours(self._link, self._plan, self._binding_of, taken)
         for one in taken:
             self._take_in(one, self._binding_of[one.key], sent_at)
+        self.order.start_what_may()
 
     async def accept_fresh(self, fresh: Sequence[Fresh], sent_at: float) -> None:
         """As `accept`, for new entries as they came from the server."""
@@ -81,6 +92,7 @@ class Intake:
             else:
                 for entry_id, fields in entries:
                     self._take_in(Taken(key, Entry(entry_id.decode(), fields), 1), binding, sent_at)
+        self.order.start_what_may()
 
     async def accept_page(self, page: Page, sent_at: float) -> None:
         """Take in one page of a sweep, and say what it tells."""
@@ -124,6 +136,7 @@ class Intake:
         for pool in self._pools:
             for _, trip in pool.lanes.ready():
                 self._start(trip)
+        self.order.start_what_may()
 
     def join_lane(self, trip: Trip) -> None:
         """A delivery that has run alone goes on in company, in its handler's lane; nothing else of that runs."""
@@ -133,9 +146,12 @@ class Intake:
 
     def leave(self, trip: Trip) -> Pool:
         """A delivery has ended, in its lane or beside them: start the next one; answers the pool in which there may be room again."""
-        self._budget.give_back(trip.delivery.size)
         pool = self._pool_of[trip.delivery.stream]
         lanes = pool.lanes
+        if trip.ticket is not None:
+            self._leave_in_order(trip, lanes)
+            return pool
+        self._budget.give_back(trip.delivery.size)
         if trip.lane is None:
             lanes.leave_beside()
         elif self._isolation.wanted:
@@ -145,6 +161,15 @@ class Intake:
             if following is not None:
                 self._start(following)
         return pool
+
+    def _leave_in_order(self, trip: Trip, lanes: Lanes[Trip]) -> None:
+        if trip.again is None:
+            self._budget.give_back(trip.delivery.size)
+        if trip.lane is None:
+            lanes.leave_beside()
+        else:
+            lanes.release(trip.lane)
+        self.order.leave(trip)
 
     async def _reconcile(self, key: str, group: str) -> bool:
         """Page by page, so that no more is here than there is memory for; only that somebody died is written down to the end."""
@@ -161,7 +186,8 @@ class Intake:
                 cursor=following,
                 held=self._leases.entry_ids(key),
                 died=died,
-                most_bytes=self._budget.left,
+                # An order must know all that is earlier; it was read, and there was memory for it then.
+                most_bytes=ALL if self.order else self._budget.left,
             )
             left |= left_some
             following = page.following
@@ -208,6 +234,11 @@ class Intake:
         self._budget.take(delivery.size)
         pool = self._pool_of[delivery.stream]
         handler = binding.route(delivery)
+        if handler is not None and handler.key_of is not None and damage is None:
+            trip = self.order.admit(delivery, handler)
+            if trip is not None:
+                self._start_beside(pool, trip)
+            return
         simple = delivery.history is UNTOUCHED and damage is None and not self._closed
         # What was never delivered before need not be looked at for what it has been through.
         foregone = None if simple and self._may_start_in(pool) else self._foregone(delivery, handler, damage)
@@ -246,16 +277,3 @@ class Intake:
         if self._pool_of[delivery.stream].room == 0:
             return Interrupted(Interruption.NO_ROOM)
         return None
-
-    async def _still_ours(self, taken: Sequence[Taken]) -> tuple[Sequence[Taken], float]:
-        """Of entries whose reply was long on its way, those that nobody has taken over meanwhile."""
-        by_key: dict[str, list[Taken]] = defaultdict(list)
-        for one in taken:
-            by_key[one.key].append(one)
-        sent_at = monotonic()
-        kept: list[Taken] = []
-        for key, ones in by_key.items():
-            leases = [lease_of(one, self._binding_of[key], self._plan.consumer, sent_at) for one in ones]
-            lost = await settling.renew(self._link, self._plan.group, leases)
-            kept += [one for one in ones if one.entry.id not in lost]
-        return kept, sent_at

@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
+BARRED = 1 << 40
+"""More places than anybody has: without them there is no room."""
+
 
 class Lanes(Generic[Item]):
     """Lanes by name, each with a limit of running items. What was offered is started in order within its lane, and never lost."""
@@ -15,6 +18,7 @@ class Lanes(Generic[Item]):
     def __init__(self, limits: Mapping[str, int]) -> None:
         self._limits = dict(limits)
         self._places = sum(limits.values())
+        self._bars = 0
         self._lines: dict[str, deque[Item]] = {name: deque() for name in limits}
         self._running = dict.fromkeys(limits, 0)
         self._beside = 0
@@ -35,6 +39,13 @@ class Lanes(Generic[Item]):
         """The room, once it is worth reading for: while enough waits here, few at a time would only be dear."""
         room = self._places + self.ahead - self.held
         return room if room > self.ahead // 2 else 0
+
+    def bar(self, by: int) -> None:
+        """There is no room as long as more bars were put up than taken down, whatever ends."""
+        was_barred = self._bars > 0
+        self._bars += by
+        if was_barred is not (self._bars > 0):
+            self._places += BARRED if was_barred else -BARRED
 
     def offer(self, lane: str, item: Item) -> None:
         """Put an item at the end of its lane's line."""

@@ -6,14 +6,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import reading
+from streamworker.streams.reading import Fresh
 from streamworker.streams.wire import Link
 from streamworker.worker.pools import Pool
 
 UNBLOCK_AGAIN_SECONDS = (0.001, 0.05)
 """An UNBLOCK that overtakes the read it is meant for does nothing, so it is said again, after growing pauses, until the read has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A read on its way: of which pools, its reply, and when it was sent (monotonic seconds)."""
+
+    pools: Sequence[Pool]
+    reply: asyncio.Task[list[Fresh]]
+    sent_at: float
 
 
 class Parked:

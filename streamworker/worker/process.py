@@ -12,17 +12,17 @@ from typing import Any
 import structlog
 
 from streamworker.app import StreamWorker
-from streamworker.errors import ConnectionLost, Refused, ServerError, Unreachable
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.faults import Remedy, remedy_for
-from streamworker.streams.inspecting import greet, is_there
+from streamworker.streams.inspecting import is_there
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget
 from streamworker.worker.burst import watch_for_the_end
 from streamworker.worker.choosing import bindings_of, choose_handlers
+from streamworker.worker.companions import Companions
+from streamworker.worker.connecting import first_link
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
 from streamworker.worker.exits import ExitCode
@@ -31,7 +31,6 @@ from streamworker.worker.limits import check_memory, watch_limits
 from streamworker.worker.memory import resident_bytes
 from streamworker.worker.names import NameClaim, claim_all, unique_name
 from streamworker.worker.plan import Plan
-from streamworker.worker.scheduler import Scheduler
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
 
@@ -43,7 +42,7 @@ class WorkerProcess:
         self._app = app
         self._settings = settings
         self._log = structlog.get_logger("streamworker.worker")
-        self._handlers = choose_handlers(app.handlers, settings)
+        self._handlers = choose_handlers(app.handlers, settings, may_be_none=app.works_without_handlers)
         self.consumer: str = settings.consumer if settings.consumer is not None else unique_name()
         self._endpoint = Endpoint(settings.read_redis_url, client_name=f"streamworker:{self.consumer}"[:200])
         self._consumers: list[Consumer] = []
@@ -66,7 +65,7 @@ class WorkerProcess:
 
     async def run(self) -> ExitCode:
         """Work until stopped. Raises `Unreachable` at the start, and whatever the lifespan raises."""
-        link = await self._connect()
+        link = await first_link(self._endpoint)
         await self._app.publish_to(self._endpoint)
         try:
             async with self._lifespan() as state:
@@ -122,7 +121,7 @@ class WorkerProcess:
         """How this process is now. Called on its event loop."""
         started, draining = self.ready.is_set(), self._stop_wanted.is_set()
         troubled = self._troubled()
-        able = started and self._connected and len(troubled) < self._streams
+        able = started and self._connected and (not self._streams or len(troubled) < self._streams)
         return Status(
             started=started,
             connected=self._connected,
@@ -149,19 +148,6 @@ class WorkerProcess:
         """How many entries this process holds."""
         return sum(consumer.in_flight for consumer in self._consumers)
 
-    async def _connect(self) -> Link:
-        link = Link(self._endpoint)
-        try:
-            await greet(link)
-        except ServerError as error:
-            if remedy_for(error) is Remedy.CONFIGURE:
-                await link.close()
-                raise Refused(f"Redis at {self._endpoint} refuses this worker: {error}") from error
-        except ConnectionLost as error:
-            await link.close()
-            raise Unreachable(f"cannot reach Redis at {self._endpoint}: {error}") from error
-        return link
-
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[Mapping[str, Any]]:
         if self._app.lifespan is None:
@@ -180,11 +166,12 @@ class WorkerProcess:
             return
         for consumer in self._consumers if self._paused else ():
             consumer.pause()
+        self._beside = Companions(self._app, self._endpoint, link, bindings.values(), state, self._log)
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
-            parts = (self._announce(), self._watch_connection(link), Scheduler(link, bindings.values(), self._log).run())
-            watchers = [tasks.create_task(part) for part in (*parts, *watch_limits(self._settings, self.drain))]
+            parts = (self._announce(), self._watch_connection(link), *watch_limits(self._settings, self.drain))
+            watchers = [tasks.create_task(part) for part in (*parts, *self._beside.parts())]
             if self._settings.burst:
                 watchers.append(
                     tasks.create_task(watch_for_the_end(link, [b for of in bindings.values() for b in of], self, self._log))
@@ -216,8 +203,8 @@ class WorkerProcess:
         return Consumer(plan, link, executor, self._count, self._log)
 
     async def _announce(self) -> None:
-        for consumer in self._consumers:
-            await consumer.reads.wait()
+        for begun in (*(consumer.reads for consumer in self._consumers), *self._beside.began):
+            await begun.wait()
         self.ready.set()
         self.changed.set()
         troubled = self._troubled()

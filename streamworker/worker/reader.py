@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -21,8 +20,9 @@ from streamworker.streams.wire import Link
 from streamworker.worker.acks import Acks
 from streamworker.worker.appetite import Appetite
 from streamworker.worker.backoff import Pauses
+from streamworker.worker.doubt import Doubt
 from streamworker.worker.intake import Intake
-from streamworker.worker.parking import Parked
+from streamworker.worker.parking import Parked, Read
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.sweep_guard import SweepGuard
@@ -30,17 +30,9 @@ from streamworker.worker.upkeep import Upkeep
 from streamworker.worker.waiting import happens_within
 
 BLOCK_MS = 2_000
+HERITAGE_SECONDS = 0.1
 READS_ON_SECONDS = 1.0
 """How long reads follow one another before streams in trouble are looked after."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A read on its way: of which pools, its reply, and when it was sent (monotonic seconds)."""
-
-    pools: Sequence[Pool]
-    reply: asyncio.Task[list[Fresh]]
-    sent_at: float
 
 
 class Reader:
@@ -75,7 +67,7 @@ class Reader:
         plan.budget.listen(self._wake)
         self._isolation = plan.isolation
         self._give_up = plan.give_up
-        self._in_doubt = False
+        self._doubt = Doubt(plan, self._link, intake, log)
         self._turns = 0
         self._appetite = Appetite(plan.budget, pools)
         self._read_each = True
@@ -149,11 +141,11 @@ class Reader:
 
     def doubt(self) -> None:
         """Entries may have been given to us whose reply was lost: compare before the next read."""
-        self._in_doubt = True
+        self._doubt.arises()
         self._wake()
 
     def _can_be_read(self) -> None:
-        self._in_doubt = True
+        self._doubt.arises()
         self._ready()
 
     def _wake(self) -> None:
@@ -173,13 +165,14 @@ class Reader:
     async def _turn(self) -> None:
         await self._upkeep.look_after_troubled()
         await self._settle_doubt()
+        await self._doubt.look_for_heritage(self._pools)
         now = monotonic()
         for pool in self._pools:
             pool.look(now)
         pools = self._pools_with_room()
         self.wants_room = len(pools) < len(self._pools)
         if not pools:
-            await self._sleep(BLOCK_MS / 1000)
+            await self._sleep(HERITAGE_SECONDS if self._doubt.waits_for_heritage else BLOCK_MS / 1000)
             return
         self._turns += 1
         self._reads = True
@@ -191,20 +184,18 @@ class Reader:
 
     async def _settle_doubt(self) -> None:
         if self._must_reconcile:
-            self._in_doubt = False
-            if not await self._intake.reconcile():
-                self._in_doubt = True  # what is left is looked for again when there is room
+            await self._doubt.settle()
 
     def _pools_with_room(self) -> list[Pool]:
         return [pool for pool in self._pools if pool.is_worth_reading] if self._may_read else []
 
     @property
     def _must_reconcile(self) -> bool:
-        return self._in_doubt and self._intake.can_keep and not self._paused and self._budget.left > 0
+        return not self._paused and self._doubt.can_be_settled
 
     @property
     def _may_read(self) -> bool:
-        return not self._paused and not self._isolation.wanted and self._budget.left > 0
+        return not self._paused and not self._isolation.wanted and self._budget.left > 0 and not self._doubt.holds_up
 
     async def _read(self, pools: Sequence[Pool]) -> None:
         count = self._appetite.count([(pool, pool.room) for pool in pools])
@@ -218,10 +209,10 @@ class Reader:
                 raise
             self._read_each, self._refused = True, error  # which of the streams it is about shows when each is read for itself
 
-    async def _follow(self, read: _Read) -> None:
+    async def _follow(self, read: Read) -> None:
         """Take in what a read gives, and read on as long as something comes: the next one is on its way while this one's are run."""
         until = monotonic() + READS_ON_SECONDS
-        following: _Read | None = read
+        following: Read | None = read
         while following is not None:
             read, following = following, None
             try:
@@ -236,9 +227,9 @@ class Reader:
             try:
                 await self._intake.accept_fresh(fresh, read.sent_at)
             except (ConnectionLost, ServerError):
-                self._in_doubt = True  # what was given to us is pending under our name
+                self._doubt.arises()  # what was given to us is pending under our name
 
-    def _send_next(self, read: _Read, fresh: Sequence[Fresh]) -> _Read | None:
+    def _send_next(self, read: Read, fresh: Sequence[Fresh]) -> Read | None:
         """Ask for more entries than those that have just come, where there is room for both."""
         others = len(read.pools) < len(self._pools) and any(p.is_worth_reading for p in self._pools if p not in read.pools)
         if others or not self._may_read or self._upkeep.is_called_for:
@@ -269,12 +260,12 @@ class Reader:
             # parked read would not see them. It is answered with what the first stream gets, so one of each is little enough.
             await self._follow(self._send(pools, 1))
 
-    def _send(self, pools: Sequence[Pool], count: int) -> _Read:
+    def _send(self, pools: Sequence[Pool], count: int) -> Read:
         """Ask for entries of all these streams; where there are none, wait for the first one."""
         keys = [key for pool in pools for key in pool.ready_keys(self._turns)]
         self.parked.on(pools)
         reply = reading.read(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS)
-        return _Read(pools, asyncio.ensure_future(reply), monotonic())
+        return Read(pools, asyncio.ensure_future(reply), monotonic())
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for something to happen, at most `seconds`."""

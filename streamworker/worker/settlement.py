@@ -7,38 +7,28 @@ is ours. Each step checks that first, on the server, so a repeated step does not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from typing import Any, assert_never
 
-from streamworker.codecs.dead_letters import Obituary, write_dead_letter
+from streamworker.codecs.dead_letters import write_dead_letter
 from streamworker.codecs.envelope import Envelope, pack
-from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Outgoing, Reason, Release, RetryLater, Verdict
-from streamworker.errors import CommitRefused, ConnectionLost, ServerError
+from streamworker.delivery import Abandon, Ack, DeadLetter, Delivery, Release, RetryLater, Verdict
+from streamworker.errors import ConnectionLost, ServerError
 from streamworker.handlers import Handler
-from streamworker.observe.descriptions import describe, trace
 from streamworker.observe.troubles import Trouble
 from streamworker.policies import DeadLetterPolicy
 from streamworker.streams import settling
 from streamworker.streams.faults import sentence
-from streamworker.streams.inspecting import is_there
 from streamworker.streams.keys import GroupKeys
-from streamworker.streams.reading import READ_MARGIN_SECONDS
 from streamworker.streams.wire import Link
-from streamworker.version import VERSION
+from streamworker.worker import replies
 from streamworker.worker.acks import Acks
 from streamworker.worker.backoff import Tries
+from streamworker.worker.book import told_in
+from streamworker.worker.commits import Commit
 from streamworker.worker.leases import LeaseKeeper
-
-LIES_IN_THE_COMMIT = frozenset({"WRONGTYPE", "ERR", "OVERSIZED"})
-"""Codes with which the server refuses what is to be published, and not us: to try it again would only hold the place of others."""
-
-LEAST_LIMIT_OF_A_SERVER = 2**20
-"""No server can be told to refuse values smaller than that many bytes (proto-max-bulk-len)."""
-
-HANGS_UP_AT_MOST = 3
-"""After so many times, what is sent is the cause."""
+from streamworker.worker.obituaries import obituary_of
 
 Parked = Callable[[int], None]
 
@@ -64,14 +54,14 @@ class Settlement:
     async def settle(self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: Verdict) -> None:
         """Carry out `verdict`; it is done when this returns, but for an ack without publishes, which is gathered with others.
 
-        Raises `CommitRefused` when the publishes of an ack cannot be written; then nothing was, and the entry is still ours.
+        Raises `CommitRefused` when what an ack brings with it cannot be written; then nothing was, and the entry is still ours.
         """
         match verdict:
-            case Ack(publishes=()):
+            case Ack(publishes=(), writes=()):
                 self.acks.gather(delivery.lease)
                 await self.acks.catch_up()
-            case Ack(publishes):
-                await self._commit(delivery, publishes)
+            case Ack():
+                await self._commit(delivery, verdict)
             case RetryLater():
                 await self._retry_later(delivery, verdict)
             case Release():
@@ -87,38 +77,12 @@ class Settlement:
         """Try nothing again from now on: what the server refuses stays pending, and its lease runs out."""
         self._patience.set()
 
-    async def _commit(self, delivery: Delivery, publishes: Sequence[Outgoing]) -> None:
-        """Publish and acknowledge together.
-
-        A server that is sent more than it takes hangs up in the midst of it, and its answer is seldom heard. So one that answers again
-        at once, and hangs up each time on this commit alone, has refused it.
-        """
-        largest = max(len(value) for outgoing in publishes for value in outgoing.fields)
-        hung_up = 0
-
-        async def commit() -> bool:
-            nonlocal hung_up
-            try:
-                return await settling.commit(self._link, delivery.group, self._keys[delivery.stream], delivery.lease, publishes)
-            except ConnectionLost as lost:
-                if largest < LEAST_LIMIT_OF_A_SERVER or not await is_there(self._link, within=READ_MARGIN_SECONDS):
-                    raise
-                hung_up += 1
-                if hung_up < HANGS_UP_AT_MOST:
-                    raise
-                raise ServerError("OVERSIZED", f"the server hangs up on a publish of {largest} bytes") from lost
-
-        await self._step("commit", delivery, commit)
+    async def _commit(self, delivery: Delivery, ack: Ack) -> None:
+        commit = Commit(self._link, self._keys[delivery.stream], delivery, ack)
+        await self._step("commit", delivery, commit.send)
 
     async def _retry_later(self, delivery: Delivery, verdict: RetryLater) -> None:
-        error = None if verdict.error is None else describe(verdict.error)
-        failed_at = verdict.history.first_failed_at
-        history = replace(
-            verdict.history,
-            first_failed_at=datetime.now(UTC) if error is not None and failed_at is None else failed_at,
-            last_error=verdict.history.last_error if error is None else error,
-        )
-        envelope = pack(Envelope(delivery.id, history, delivery.fields))
+        envelope = pack(Envelope(delivery.id, told_in(verdict), delivery.fields))
         delay_ms = max(0, round(verdict.after / timedelta(milliseconds=1)))
         keys = self._keys[delivery.stream]
 
@@ -140,22 +104,14 @@ class Settlement:
     async def _dead_letter(
         self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: DeadLetter
     ) -> None:
-        error = verdict.error
-        # A malformed entry failed in our own code, whose frames would tell the reader nothing; one that crashed left none.
-        traced = error is not None and policy.traceback and verdict.reason not in (Reason.MALFORMED, Reason.CRASHED)
-        obituary = Obituary(
-            reason=verdict.reason,
-            handler=None if handler is None else handler.name,
-            error=delivery.history.last_error if error is None else describe(error),
-            traceback=trace(error) if error is not None and traced else None,
-            failed_at=datetime.now(UTC),
-            version=VERSION,
-        )
-        fields = write_dead_letter(delivery, obituary)
+        obituary = obituary_of(delivery, handler, policy, verdict)
+        fields, reply = write_dead_letter(delivery, obituary), replies.failed(delivery, verdict.reason, obituary.error)
         keys = self._keys[delivery.stream]
 
         def set_aside() -> Awaitable[bool]:
-            return settling.dead_letter(self._link, delivery.group, keys, delivery.lease, fields=fields, keep_last=policy.keep_last)
+            return settling.dead_letter(
+                self._link, delivery.group, keys, delivery.lease, fields=fields, keep_last=policy.keep_last, reply=reply
+            )
 
         await self._step("dead_letter", delivery, set_aside)
 
@@ -166,8 +122,6 @@ class Settlement:
             try:
                 ours = await step()
             except (ConnectionLost, ServerError) as error:
-                if name == "commit" and isinstance(error, ServerError) and error.code in LIES_IN_THE_COMMIT:
-                    raise CommitRefused(sentence(error)) from error
                 self._trouble(name, delivery.stream).strikes(sentence(error))
                 await tries.wait()
                 continue

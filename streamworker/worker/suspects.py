@@ -19,9 +19,9 @@ from streamworker.handlers import Handler
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import settling
 from streamworker.streams.faults import sentence
-from streamworker.streams.keys import keys_of
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
+from streamworker.worker.book import Book
 from streamworker.worker.executor import Executor
 from streamworker.worker.isolation import Isolation
 from streamworker.worker.trips import Trip
@@ -38,18 +38,19 @@ class Suspects:
         self._joins_lane = joins_lane
         self._log = log
         self._trouble = Trouble(log, "isolation")
+        self._book = Book(isolation, link, self._trouble)
 
     async def run(self, trip: Trip, handler: Handler) -> Outcome:
         """What happened when `handler` was given the delivery with nothing else in flight in this process, at least for a while."""
         delivery, lease = trip.delivery, trip.delivery.lease
         # That it waits is written down first, so that a death beside it is not laid at its door.
-        if not await self._recount(delivery, _waiting(lease.turn)):
+        if not await self._book.write(delivery, _waiting(lease.turn)):
             return self._stopped(delivery)
         async with self._isolation.solitude() as alone:
             if not alone:
                 return self._not_alone(delivery)
             # Nobody would interrupt what begins only after the drain has interrupted all.
-            if not await self._recount(delivery, _waiting(lease.turn) + 1) or self._isolation.ending.is_set():
+            if not await self._book.write(delivery, _waiting(lease.turn) + 1) or self._isolation.ending.is_set():
                 return self._stopped(delivery)
             self._log.info(
                 "delivery.runs_alone",
@@ -74,7 +75,7 @@ class Suspects:
         try:
             await asyncio.wait({running}, timeout=time.total_seconds())
             if not running.done():
-                await self._recount(delivery, _waiting(delivery.lease.turn), outstayed=True)
+                await self._book.write(delivery, _waiting(delivery.lease.turn), outstayed=True)
         except asyncio.CancelledError:
             running.cancel()
             raise
@@ -121,28 +122,6 @@ class Suspects:
             why="it must run alone, because a worker died with it in its hands, but other handlers here do not end: give them a timeout",
         )
         return Interrupted(Interruption.NOT_ALONE)
-
-    async def _recount(self, delivery: Delivery, turn: int, *, outstayed: bool = False) -> bool:
-        """Write the new turn down; false when the entry is not ours any more, or the process ends before that was possible."""
-        lease, pauses = delivery.lease, Pauses()
-        keys = keys_of(delivery.stream, delivery.group)
-        lease.recounting = True
-        try:
-            while not lease.lost and lease.turn != turn:
-                try:
-                    ours = await settling.recount(self._link, delivery.group, keys, lease, turn, outstayed=outstayed)
-                except (ConnectionLost, ServerError) as error:
-                    self._trouble.strikes(sentence(error))
-                    if await happens_within(self._isolation.ending, pauses.next()):
-                        return False
-                    continue
-                self._trouble.is_over()
-                if not ours:
-                    return False
-                lease.turn = turn
-            return not lease.lost
-        finally:
-            lease.recounting = False
 
 
 def _waits(turn: int) -> bool:

@@ -5,6 +5,12 @@ from __future__ import annotations
 import asyncio
 
 
+def is_cancelled(error: BaseException) -> bool:
+    """Whether `error` ends the running task because somebody has cancelled it, and not because user code has raised it."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
 async def happens_within(event: asyncio.Event, seconds: float) -> bool:
     """Wait for `event` at most so many seconds; answers whether it has happened."""
     try:

@@ -20,12 +20,14 @@ ROOT = Path(streamworker.__file__).parent
 
 FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
+    {"effects"},
     {"delivery", "destination"},
     {"addresses", "posting"},
-    {"policies", "codecs", "settings", "streams", "embedded"},
+    {"policies", "codecs", "settings", "streams", "embedded", "ticks"},
+    {"ordering"},
     {"handlers", "outgoing", "admin"},
-    {"publisher", "sync_publisher"},
-    {"registration", "stream"},
+    {"publisher", "sync_publisher", "requester"},
+    {"registration", "schedules", "listeners", "stream", "connected"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor", "testing"},
@@ -38,8 +40,8 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "destination", "entries", "errors", "addresses", "posting", "policies", "codecs", "streams.keys",
-    "worker.lanes", "worker.pace", "worker.pools", "worker.exits",
+    "delivery", "destination", "effects", "entries", "errors", "addresses", "posting", "ticks", "policies", "codecs", "ordering",
+    "streams.keys", "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {

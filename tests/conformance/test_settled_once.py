@@ -52,7 +52,8 @@ async def link(server: EmbeddedServer) -> AsyncIterator[Link]:
 async def take(link: Link) -> Lease:
     """Add an entry and read it."""
     await publishing.add(link, Outgoing("orders", [b"note", b"a"]))
-    [one], _ = await reading.fill(link, "billing", "me", [Room(("orders",), 1)], most_bytes=2**20, expected_bytes=100)
+    [fresh], _ = await reading.fill(link, "billing", "me", [Room(("orders",), 1)], most_bytes=2**20, expected_bytes=100)
+    [one] = fresh.as_taken()
     return Lease(one.key, one.entry.id, "me", one.count, 0.0)
 
 
@@ -157,7 +158,8 @@ async def test_a_plain_acknowledgement_is_not_remembered(link: Link) -> None:
 async def test_a_retry_is_not_remembered(link: Link, step: str) -> None:
     """An entry of the retry stream goes when it is settled, and cannot be taken for one that was trimmed."""
     await publishing.add(link, Outgoing(KEYS.retry, [b"delivery", b"e"]))
-    [one], _ = await reading.fill(link, "billing", "me", [Room((KEYS.retry,), 1)], most_bytes=2**20, expected_bytes=100)
+    [fresh], _ = await reading.fill(link, "billing", "me", [Room((KEYS.retry,), 1)], most_bytes=2**20, expected_bytes=100)
+    [one] = fresh.as_taken()
     lease = Lease(one.key, one.entry.id, "me", one.count, 0.0, of_retry=True)
 
     answers = [await STEPS[step](link, lease) for _ in range(2)]

@@ -40,7 +40,8 @@ async def take(link: Link, *notes: str) -> list[Lease]:
 
 async def fill(link: Link, rooms: list[Room], **limits: int) -> tuple[list[Taken], dict[str, ServerError]]:
     """Read as `me`, with memory for all of it unless told otherwise."""
-    return await reading.fill(link, "billing", "me", rooms, **{"most_bytes": 2**30, "expected_bytes": 100, **limits})
+    fresh, refused = await reading.fill(link, "billing", "me", rooms, **{"most_bytes": 2**30, "expected_bytes": 100, **limits})
+    return [one for of_key in fresh for one in of_key.as_taken()], refused
 
 
 async def reclaim(link: Link, consumer: str = "me", *, lease_ms: int = 0) -> list[Taken]:

@@ -204,11 +204,21 @@ def parameters_of(function: Any) -> Iterator[str]:
         ("## StreamWorker", streamworker.StreamWorker.__init__),
         ("### handler", streamworker.StreamWorker.handler),
         ("### publish, publish_many", streamworker.StreamWorker.publish),
+        ("### every, cron", streamworker.StreamWorker.every),
+        ("### every, cron", streamworker.StreamWorker.cron),
+        ("### listener", streamworker.StreamWorker.listener),
+        ("### request", streamworker.StreamWorker.request),
         ("### publish, publish_many", streamworker.StreamWorker.publish_many),
         ("### encode, settings, close", streamworker.StreamWorker.encode),
         ("### cancel, sync_publisher", streamworker.StreamWorker.cancel),
         ("## Durability", streamworker.Durability),
         ("## Context", streamworker.Context.publish),
+        *[
+            ("## Transaction", method)
+            for name, method in vars(streamworker.Transaction).items()
+            if callable(method) and name[0] != "_"
+        ],
+        ("## Idempotency", streamworker.Idempotency),
         ("## RetryPolicy", streamworker.RetryPolicy),
         ("## DeadLetterPolicy", streamworker.DeadLetterPolicy),
         ("## Backoff", streamworker.Backoff.exponential),
@@ -230,11 +240,18 @@ def test_every_parameter_is_described(heading, function):
     assert [] == [name for name in parameters if not re.search(rf"\b{name}\b", text)]
 
 
-@pytest.mark.parametrize("kind", [streamworker.Context, streamworker.Delivery], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [streamworker.Context, streamworker.Delivery, streamworker.ListenerContext], ids=lambda kind: kind.__name__
+)
 def test_every_attribute_is_described(kind):
     """What a handler can ask for."""
     text = section((REFERENCE / "api.md").read_text(), f"## {kind.__name__}")
-    names = {name for name in [*kind.__dataclass_fields__, *vars(kind)] if not name.startswith("_")} - {"history", "lease"}
+    names = {name for name in [*kind.__dataclass_fields__, *vars(kind)] if not name.startswith("_")} - {
+        "history",
+        "lease",
+        "unentered",
+        "returned",
+    }
 
     assert [] == sorted(name for name in names if not re.search(rf"\b{name}\b", text))
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.harness import dead_letters, pending
+from tests.torture.proxy import Call, Cut, Effect, Phase, Proxy, nth
+from tests.waiting import eventually, wait_until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -83,6 +88,76 @@ def test_the_example_of_a_test_passes():
     assert "4 passed" in tested.stdout
 
 
+async def test_stock_counts_an_order_once_however_often_it_is_sent(server, aredis):
+    """The counters, the ranking, the marks and the shipments agree."""
+    for order_id, article, pieces in ((7, "lamp", 2), (8, "lamp", 3), (7, "lamp", 2)):
+        await aredis.xadd("orders", {"order_id": order_id, "article": article, "pieces": pieces})
+        work_off("stock.py", server.url)
+
+    assert {b"lamp": b"5"} == await aredis.hgetall("{orders}:sold")
+    assert [(b"7", 2.0), (b"8", 3.0)] == await aredis.zrange("{orders}:best", 0, -1, withscores=True)
+    assert b"sold" == await aredis.get("{orders}:order:8")
+    assert [b"7", b"8"] == [fields[b"order_id"] for _, fields in await aredis.xrange("{orders}:shipments")]
+    assert 0 == await pending(aredis, group="stock")
+
+
+PAYMENTS = 30
+
+
+@pytest.mark.parametrize("phase", ["before_send", "after_execute"])
+def test_inbox_sqlite_books_each_payment_once_though_its_workers_are_killed(server, redis_client, tmp_path, phase: Phase):
+    """With SIGKILL, when the database has committed and Redis does not know it yet, or knows it and cannot say so any more."""
+    path = tmp_path / "payments.db"
+    for number in range(PAYMENTS):
+        redis_client.xadd("payments", {"account": f"a{number % 3}", "cents": number})
+    environment = os.environ | {"STREAMWORKER_REDIS_URL": server.url, "PAYMENTS_DB": str(path)}
+    command = [sys.executable, "-m", "streamworker", "run", "examples/inbox_sqlite.py", "--log-level", "warning"]
+
+    with Proxy(server.url) as proxy:
+        for ordinal in (1, 9, 5):
+            victim = subprocess.Popen(command, env=environment | {"STREAMWORKER_REDIS_URL": proxy.url}, cwd=ROOT)
+
+            def kill(_: Call, victim: subprocess.Popen[bytes] = victim) -> Effect:
+                victim.kill()
+                return Cut()
+
+            proxy.on("settle_commit", phase, kill, nth(ordinal))
+            assert -signal.SIGKILL == victim.wait(20)
+            proxy.remove()
+    last = subprocess.Popen(command, env=environment, cwd=ROOT)
+    try:
+        wait_until(lambda: all_is_booked(redis_client), within=40)
+    finally:
+        last.kill()
+        last.wait()
+
+    with closing(sqlite3.connect(path)) as db:
+        balances = dict(db.execute("SELECT account, cents FROM accounts"))
+        [(lines,)] = db.execute("SELECT count(*) FROM inbox")
+    assert {f"a{rest}": sum(range(rest, PAYMENTS, 3)) for rest in range(3)} == balances
+    assert (PAYMENTS, b"%d" % PAYMENTS) == (lines, redis_client.get("{payments}:booked"))
+
+
+def all_is_booked(client) -> bool:
+    """Whether nothing of the payments is left to do."""
+    return int(client.get("{payments}:booked") or 0) >= PAYMENTS and client.xpending("payments", "ledger")["pending"] == 0
+
+
+async def test_ordering_books_each_account_in_order(server, aredis):
+    """A movement that fails twice holds up its account and no other: the balances tell."""
+    for number, (account, cents, flaky) in enumerate([("a", 100, 2), ("a", 20, 0), ("b", 1, 0), ("a", 3, 1), ("b", 4, 0)]):
+        await aredis.xadd("movements", {"account": account, "number": number, "cents": cents, "flaky": flaky})
+    work_off("ordering.py", server.url)
+    statements = [fields for _, fields in await aredis.xrange("statements")]
+    of = {
+        account: [(int(line[b"number"]), int(line[b"balance"])) for line in statements if line[b"account"] == account]
+        for account in (b"a", b"b")
+    }
+
+    assert {b"a": [(0, 100), (1, 120), (3, 123)], b"b": [(2, 1), (4, 5)]} == of
+    assert [b"b", b"b"] == [line[b"account"] for line in statements[:2]]
+
+
 async def test_publishing_places_orders_once_and_reminds_of_what_is_not_paid(server, aredis):
     """A second click writes nothing, and what was paid is not reminded of."""
     environment = os.environ | {"STREAMWORKER_REDIS_URL": server.url}
@@ -109,3 +184,53 @@ async def test_typed_streams_follow_a_parcel(server, aredis):
     assert [{b"parcel_id": b"1", b"city": b"Rome"}] == [fields for _, fields in await aredis.xrange("deliveries")]
     assert 1 == log.count("parcel.delivered")
     assert 1 == log.count("parcel.weighed")
+
+
+async def test_schedules_make_a_report_each_second_once_in_two_processes(server, aredis):
+    """Each second's tick is there once, with its moment; both processes run the same program."""
+    options = ("run", "examples/schedules.py", "--max-runtime", "4s")
+    both = await asyncio.gather(*(asyncio.to_thread(streamworker, *options, url=server.url) for _ in range(2)))
+    ticks = [fields[b"_tick"] for _, fields in await aredis.xrange("reports")]
+
+    assert [0, 0] == [ended.returncode for ended in both]
+    assert len(ticks) >= 2
+    assert len(ticks) == len(set(ticks))
+    assert len(ticks) >= sum(ended.stderr.count("report.made") for ended in both) >= 2
+
+
+async def test_listeners_hear_of_each_change_in_every_process(server, aredis):
+    """An order that comes after a change is charged at the new price, whoever has it."""
+    options = ("run", "examples/listeners.py", "--max-runtime", "5s")
+    processes = [asyncio.create_task(asyncio.to_thread(streamworker, *options, url=server.url)) for _ in range(2)]
+
+    async def both_read() -> bool:
+        groups = await aredis.xinfo_groups("orders") if await aredis.exists("orders") else []
+        return any(group["consumers"] == 2 for group in groups)
+
+    async def charged() -> bool:
+        await aredis.xadd("price-changes", {"sku": "tea", "cents": 300})
+        await aredis.xadd("orders", {"sku": "tea"})
+        return any(fields[b"cents"] == b"300" for _, fields in await aredis.xrange("invoices"))
+
+    await eventually(both_read, within=20)
+    await eventually(charged)
+    for ended in await asyncio.gather(*processes):
+        assert "price.changed" in ended.stderr
+
+
+async def test_quotes_are_answered(server):
+    """A price for what there is, the reason for what there is not, and the end of patience where nobody answers."""
+    working = asyncio.create_task(
+        asyncio.to_thread(streamworker, "run", "examples/quotes.py", "--max-deliveries", "2", url=server.url)
+    )
+    environment = os.environ | {"STREAMWORKER_REDIS_URL": server.url}
+
+    def ask(sku: str) -> tuple[int, str, str]:
+        command = [sys.executable, str(ROOT / "examples" / "quotes.py"), sku]
+        ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+        return ended.returncode, ended.stdout, ended.stderr
+
+    assert (0, "250\n", "") == await asyncio.to_thread(ask, "tea")
+    assert (1, "", "Reject: there is no gold\n") == await asyncio.to_thread(ask, "gold")
+    assert 0 == (await working).returncode
+    assert "ask again later" in (await asyncio.to_thread(ask, "tea"))[2]

@@ -89,3 +89,12 @@ async def swallow_cancellation(order: Order, ctx: Context) -> None:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             note("cancelled", ctx, order.number)
+
+
+@app.handler("movements", ordering_key="_key", name="move")
+async def move(order: Order, ctx: Context) -> None:
+    note("started", ctx, order.number)
+    await asyncio.sleep(order.seconds)
+    if order.number % 7 == 0 and ctx.delivery.attempt == 1:
+        raise ConnectionError("not yet")
+    note("done", ctx, order.number)

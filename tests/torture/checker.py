@@ -1,6 +1,6 @@
 """Reads a history and says what in it must not be. Pure: the same history gives the same violations.
 
-Each check is one invariant (I1 to I14, some of them with their features); what each means is in its docstring. A check that cannot decide
+Each check is one invariant (I1 to I15, some of them with their features); what each means is in its docstring. A check that cannot decide
 lets it pass only where a disturbance on record may be the cause, and the number of such causes is counted against what they are to explain.
 """
 
@@ -206,7 +206,7 @@ def redelivery_is_bounded(history: History, rules: Rules) -> Iterator[Violation]
     dying = sum(plans.get(run.number, Plan()).seconds for run in history.runs if run.ended is None and _died(run, history))
     for run, death, again in redeliveries(history):
         alone = dying + 2 * longest
-        bound = rules.lease * (1 + rules.hold + 1.25 / 4) + alone + 1 + rules.restart + rules.slack
+        bound = rules.lease * (1 + rules.hold + 1.25 / 4) + alone + 1 + rules.restart + rules.held_up + rules.slack
         troubles = [one.end for one in history.disturbances if one.begin < again.started and one.end > death]
         since = max([death, *(end for end in troubles if end < again.started)])
         if again.started - since > bound:

@@ -195,6 +195,8 @@ class Rules:
     """The share of a lease for which a worker holds its sweeps after its start and after troubles."""
     restart: float = 0.0
     """How long a new worker may take to be there, where so many die at once that entries wait for one."""
+    held_up: float = 0.0
+    """For how long earlier entries of its key may hold up one that is to be run again."""
     recovery: float = 8.0
     """How soon after a trouble's end something is handled again: a pause between two tries is up to five seconds."""
     prompt: float = inf

@@ -89,6 +89,12 @@ BUGS = (
         ),
     ),
     Bug(
+        "a worker with an order reads on while what a dead one held is still out",
+        "order: kill -9 of the only worker",
+        frozenset({"I7"}),
+        (Edit("worker/doubt.py", "self._inherited = not intake.order", "self._inherited = True"),),
+    ),
+    Bug(
         "a vanished group is made again at the end of its stream",
         "XGROUP DESTROY",
         frozenset({"I1"}),
@@ -105,6 +111,25 @@ BUGS = (
                 "        self._awake.set()\n        asyncio.ensure_future(self._link.close())\n",
             ),
         ),
+    ),
+    Bug(
+        "what a handler wrote is sent beside the acknowledgement, and not in it",
+        "effects: reply lost",
+        frozenset({"I6"}),
+        (
+            Edit(
+                "streams/settling.py",
+                "arguments += [write.command, len(write.values), *write.values]",
+                "await link.call(write.command, write.key, *write.values)",
+            ),
+            Edit("streams/settling.py", " + [write.key for write in writes]", ""),
+        ),
+    ),
+    Bug(
+        "a tick is published, and nobody remembers it",
+        "kill: who ticks",
+        frozenset({"I15"}),
+        (Edit("streams/scripts/tick.lua", "redis.call('SET', KEYS[1], text(tick))\n", ""),),
     ),
     Bug(
         "an entry is acknowledged before its handler runs",

@@ -222,6 +222,17 @@ def test_what_commits_with_an_acknowledgement_is_there_exactly_once(committed, b
     assert broken == seen(a_history(published=(published(kind="commit"),), collected={"commits": committed}))
 
 
+@pytest.mark.parametrize("kind", ["effect", "effect-once"])
+@pytest.mark.parametrize(
+    ("written", "broken"),
+    [(((1, 1),), set()), (((1, 2),), {"I6"}), ((), {"I6"}), (((1, 1), (2, 1)), {"I6"})],
+    ids=["once", "twice", "missing", "of nobody"],
+)
+def test_what_is_written_with_an_acknowledgement_is_there_exactly_once(kind, written, broken):
+    """Not twice, not missing, and nothing of an entry that did not succeed."""
+    assert broken == seen(a_history(published=(published(kind=kind),), collected={"effects": written}))
+
+
 def test_a_killer_is_stopped_after_one_death_in_company_and_three_alone():
     """The fifth worker must not die of it."""
 
@@ -334,3 +345,72 @@ def test_an_entry_that_nothing_has_kept_starts_promptly(started, disturbances, b
 
     assert broken == seen(history, replace(RULES, prompt=0.85))
     assert set() == seen(history)
+
+
+# ---- I7 ---------------------------------------------------------------------------------------------------------------------
+
+
+def in_one_key(*runs: Run, lives: tuple[Life, ...] = (life(A),), **parts) -> History:
+    """Entries 1 and 8, which have one key."""
+    return a_history(published=(published(1, kind="ordered"), published(8, kind="ordered")), runs=runs, lives=lives, **parts)
+
+
+EARLY, LATE = {"started": 1.0, "ended": 1.1}, {"started": 2.0, "ended": 2.1}
+
+
+def test_an_entry_may_not_begin_before_an_earlier_one_of_its_key_has_ended():
+    """By itself, or between its failure and its next attempt; with two processes at once nobody has promised it."""
+    failed = in_one_key(run(1, **EARLY, end="failed"), run(8, started=1.2, ended=1.3), run(1, **LATE, attempt=2), lives=(life(A),))
+
+    assert set() == seen(in_one_key(run(1, **EARLY), run(8, **LATE)))
+    assert {"I7"} == seen(in_one_key(run(8, **EARLY), run(1, **LATE)))
+    assert "I7" in seen(failed)
+    assert set() == seen(in_one_key(run(8, **EARLY), run(1, **LATE, pid=B), lives=(life(A), life(B))))
+
+
+def test_an_earlier_entry_that_is_set_aside_opens_its_key():
+    """When it has run for the last time."""
+    rejected = a_history(
+        published=(published(1, kind="ordered", ends="rejected"), published(8, kind="ordered")),
+        runs=(run(1, **EARLY, end="failed"), run(8, **LATE)),
+        lives=(life(A),),
+        dead_letters=(letter(1),),
+    )
+
+    assert set() == seen(rejected)
+
+
+def test_two_entries_of_one_key_may_not_run_at_once():
+    """In one process; two processes at once may."""
+    first, second = {"started": 1.0, "ended": 1.5}, {"started": 1.2, "ended": 1.6}
+
+    assert {"I7"} == seen(in_one_key(run(1, **first), run(8, **second)))
+    assert set() == seen(in_one_key(run(1, **first), run(8, **second, pid=B), lives=(life(A), life(B))))
+
+
+# ---- I15 --------------------------------------------------------------------------------------------------------------------
+
+
+def ticking(*ticks: float, **parts) -> History:
+    """Ticks that were published, with two processes that were there from the first second on."""
+    runs = (run(), run(2, pid=B))
+    return a_history(published=(published(), published(2)), runs=runs, collected={"schedules": ticks}, **parts)
+
+
+def test_a_tick_that_was_published_twice_or_not_at_all_is_seen():
+    """Every 0.4 s there is one."""
+    assert set() == seen(ticking(10.0, 10.4, 10.8))
+    assert {"I15"} == seen(ticking(10.0, 10.4, 10.4, 10.8))
+    assert {"I15"} == seen(ticking(10.0, 10.8))
+
+
+def test_a_tick_may_be_left_out_when_no_process_could_publish_it():
+    """Not there, or kept from it; a trouble of one alone is no excuse."""
+    of_all, of_one = Disturbance("cut", 9.0, 9.1), Disturbance("reply of tick lost", 9.0, 9.1, frozenset({A}))
+    none = {"lives": (life(A, ended=10.5, at=10.0), life(B, ended=10.5, at=10.0))}
+
+    assert "I15" not in seen(ticking(10.0, 10.8, disturbances=(of_all,)))
+    assert "I15" in seen(ticking(10.0, 10.8, disturbances=(of_one,)))
+    assert "I15" not in seen(ticking(10.0, 10.8, **none))
+    assert "I15" not in seen(ticking(1.0, 1.8))
+    assert "I15" not in seen(ticking(10.0, 10.8), replace(RULES, slack=0.3))

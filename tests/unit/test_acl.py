@@ -31,7 +31,23 @@ def test_a_worker_has_its_groups_keys_and_what_it_publishes_to() -> None:
         "~{orders}:scheduled:entries",
         "~invoices",
         "~{orders}:sw:name:billing:*",
+        "~{orders}:sw:done:billing:*",
+        "~{orders}:sw:tick:*",
+        "~{invoices}:sw:tick:*",
+        "~{orders}:sw:reply:*",
+        "~{invoices}:sw:reply:*",
     ] == keys_of_rules(Role.WORKER, "orders", groups=("billing",), publishes_to=["invoices"])
+
+
+def test_a_workers_transactions_need_their_keys_and_their_commands() -> None:
+    """A name is matched as it is, a star at its end stands for any rest; who has none gets none of the commands."""
+    rules = least_user(Role.WORKER, ["orders"], ["billing"], writes_to=["stock", "seen:*", "a*b"]).rules
+    without = least_user(Role.WORKER, ["orders"], ["billing"]).rules
+
+    assert ["~stock", "~seen:*", r"~a\*b"] == [rule for rule in rules if rule[0] == "~"][-3:]
+    assert {"+hincrby", "+incrby", "+lpush", "+rpush", "+sadd", "+srem"} == {rule for rule in rules if rule[0] == "+"} - set(
+        without
+    )
 
 
 def test_a_dashboard_only_reads_and_an_administrator_writes_dead_letters_and_retries() -> None:
@@ -45,10 +61,10 @@ def test_a_dashboard_only_reads_and_an_administrator_writes_dead_letters_and_ret
 
 
 def test_several_streams_and_groups_are_all_combined() -> None:
-    """Each stream with what is scheduled for it once, and eight keys for each group on it."""
+    """Each stream with what is scheduled for it, ticks and replies once, and nine keys for each group on it."""
     keys = keys_of_rules(Role.WORKER, "orders", "clicks", groups=("billing", "search"))
 
-    assert 2 * 3 + 2 * 2 * 8 == len(keys) == len(set(keys))
+    assert 2 * 5 + 2 * 2 * 9 == len(keys) == len(set(keys))
 
 
 def test_redis_6_2_gets_no_rule_that_it_does_not_know() -> None:
@@ -80,6 +96,8 @@ def test_a_name_is_matched_as_it_is(stream: str, pattern: str) -> None:
         (Role.WORKER, ["orders"], [], {}, "--group"),
         (Role.PUBLISHER, ["orders"], ["billing"], {}, "leave --group out"),
         (Role.DASHBOARD, ["orders"], ["billing"], {"publishes_to": ["x"]}, "only a worker"),
+        (Role.PUBLISHER, ["orders"], [], {"writes_to": ["x"]}, "leave --writes-to out for a publisher"),
+        (Role.WORKER, ["orders"], ["billing"], {"writes_to": [""]}, "a name is empty"),
         (Role.WORKER, ["or\nders"], ["billing"], {}, "rename it"),
         (Role.WORKER, ["orders"], ["bil\x00ling"], {}, "rename it"),
         (Role.WORKER, ["orders"], ["billing"], {"publishes_to": ["a\rb"]}, "rename it"),
@@ -126,9 +144,10 @@ def test_the_command_prints_one_line_for_redis_cli_and_no_password() -> None:
     """The rest goes to standard error."""
     result = run("acl", "--role", "publisher", "--stream", "orders")
 
-    keys = "%W~orders ~{orders}:scheduled ~{orders}:scheduled:entries ~{orders}:sw:once:*"
+    keys = "%W~orders ~{orders}:scheduled ~{orders}:scheduled:entries ~{orders}:sw:reply:* ~{orders}:sw:once:*"
     commands = (
-        "+client|setname +eval +evalsha +get +hdel +hget +hset +pexpire +ping +select +set +time +type +wait +xadd +zadd +zrem"
+        "+client|setname +eval +evalsha +exists +get +hdel +hget +hset +pexpire +ping +pttl +select +set +time +type +wait "
+        "+xadd +xread +zadd +zrem"
     )
     expected = f"ACL SETUSER streamworker-publisher reset on >PASSWORD resetchannels {keys} -@all {commands}"
     assert f"{expected}\n" == result.stdout

@@ -40,6 +40,20 @@ def test_headers_are_read_from_the_fields() -> None:
 
 
 @pytest.mark.parametrize(
+    ("count", "attempt", "crashes", "turn"), [(3_000_000_001, 4, 0, 1), (2_001_003_008, 3, 4, 8)], ids=["lives", "after deaths"]
+)
+def test_attempts_that_failed_in_place_are_in_the_delivery_count(count: int, attempt: int, crashes: int, turn: int) -> None:
+    """Above the deaths; on top of those in the envelope, where it has one."""
+    fresh = receive(a_taken(count=count), a_binding(), "worker-1", 0.0).delivery
+    retried = receive(
+        a_taken(key=RETRY_KEY, fields=[b"delivery", pack(AN_ENVELOPE)], count=count), a_binding(), "worker-1", 0.0
+    ).delivery
+
+    assert (attempt, crashes, turn, attempt - 1) == (fresh.attempt, fresh.crashes, fresh.lease.turn, fresh.lease.failed)
+    assert attempt - 1 + A_HISTORY.attempt == retried.attempt
+
+
+@pytest.mark.parametrize(
     ("count", "crashes", "alone"),
     [(1, 0, 0), (2, 1, 0), (3, 1, 0), (1_004, 2, 1), (1_005, 2, 1), (3_008, 4, 3), (2_003_008, 4, 3), (6, 1, 0)],
     ids=[

@@ -277,7 +277,7 @@ async def test_a_middleware_may_start_the_handler_again() -> None:
 
     async def twice(ctx: Context, call_next: CallNext) -> None:
         await call_next(ctx)
-        ctx.forget_publishes()
+        ctx.forget_effects()
         await call_next(ctx)
 
     async def publish(body: dict[str, str], ctx: Context) -> None:

@@ -133,6 +133,15 @@ def test_a_snooze_waits_as_long_as_asked_and_counts_nothing() -> None:
     assert RetryLater(30 * SECOND, delivery.history) == verdict
 
 
+def test_a_snooze_counts_where_it_is_crowded_behind_it() -> None:
+    """So a key that never gets on cannot hold up all others for ever: in the end it is out of attempts."""
+    snooze = Failed(Snooze(after=30 * SECOND))
+    first, last = a_delivery(attempt=1), a_delivery(attempt=STEADY.max_attempts)
+
+    assert (30 * SECOND, 2) == ((verdict := decide(snooze, first, STEADY, 0.9, crowded=True)).after, verdict.history.attempt)
+    assert DeadLetter(Reason.EXHAUSTED, snooze.error) == decide(snooze, last, STEADY, 0.9, crowded=True)
+
+
 def test_a_hopeless_error_is_dead_lettered_at_once() -> None:
     """Subclasses of a class in `give_up_on` are hopeless too."""
     policy = RetryPolicy(give_up_on=(LookupError,))

@@ -1,10 +1,10 @@
 -- What there is to do in some groups, asked in one step, because an entry that moves between two questions is seen by neither.
 -- KEYS: for each group its set of due retries, its retry stream, its stream. ARGV: the consumer, its lease in ms, the name of each group.
--- Answers how much is due, how many pending entries of others have lapsed, 1 when anything is undelivered or pending with the consumer,
--- and the sets of all that is scheduled: the database is the test's alone.
+-- Answers how much is due, how many pending entries of others have lapsed, 1 when anything is undelivered, how many entries are pending with
+-- the consumer, and the sets of all that is scheduled: the database is the test's alone.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local due, lapsed, busy = 0, 0, 0
+local due, lapsed, fresh, held = 0, 0, 0, 0
 
 local function look(stream, group)
   if redis.call('EXISTS', stream) == 0 then return end
@@ -12,8 +12,8 @@ local function look(stream, group)
     local info = {}
     for position = 1, #row, 2 do info[row[position]] = row[position + 1] end
     if info['name'] == group then
-      if #redis.call('XRANGE', stream, '(' .. info['last-delivered-id'], '+', 'COUNT', 1) > 0 then busy = 1 end
-      if #redis.call('XPENDING', stream, group, '-', '+', 1, ARGV[1]) > 0 then busy = 1 end
+      if #redis.call('XRANGE', stream, '(' .. info['last-delivered-id'], '+', 'COUNT', 1) > 0 then fresh = 1 end
+      held = held + #redis.call('XPENDING', stream, group, '-', '+', 100000, ARGV[1])
       lapsed = lapsed + #redis.call('XPENDING', stream, group, 'IDLE', ARGV[2], '-', '+', 100)
     end
   end
@@ -27,4 +27,4 @@ for number = 1, #ARGV - 2 do
 end
 local scheduled = redis.call('KEYS', '*:scheduled')
 for _, key in ipairs(scheduled) do due = due + redis.call('ZCOUNT', key, '-inf', now) end
-return { due, lapsed, busy, scheduled }
+return { due, lapsed, fresh, held, scheduled }

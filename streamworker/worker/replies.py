@@ -1,0 +1,64 @@
+"""What comes of a handler that has ended, and what whoever has asked by an entry is told."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamworker.codecs.replies import ASKS, write_failure, write_reply
+from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Outcome, Outgoing, Reason, Succeeded
+from streamworker.effects import Write
+from streamworker.errors import HandlerTimeout
+from streamworker.handlers import Context, Handler
+from streamworker.streams.keys import reply_key
+
+
+@dataclass(slots=True, eq=False)
+class Watched(Context):
+    """A context that goes through middleware, or to a thread.
+
+    `unentered` is how often `call_next` was called and not awaited, so that nothing has run; `returned` is what the handler has returned.
+    """
+
+    unentered: int = field(default=0, init=False, repr=False)
+    returned: Any = field(default=None, init=False, repr=False)
+
+
+def note_returned(context: Context, returned: Any) -> None:
+    """Keep what the handler has returned, which middleware does not hand on."""
+    if isinstance(context, Watched):
+        context.returned = returned
+
+
+def succeeded(delivery: Delivery, handler: Handler, context: Context | None, returned: Any) -> Outcome:
+    """Success, with what was published, and with what the handler has returned as the reply where the entry asks for one."""
+    publishes: tuple[Outgoing, ...] = ()
+    writes: tuple[Write, ...] = ()
+    if context is not None:
+        publishes, writes = context.publishes, context.writes
+    if isinstance(context, Watched):
+        if context.unentered:
+            return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
+        returned = context.returned
+    if handler.answers and ASKS in delivery.fields:
+        try:
+            reply = write_reply(delivery, reply_key(delivery.stream, ""), handler.codec, returned)
+        except Exception as error:  # noqa: BLE001  # a codec of the user's own may raise anything
+            return Failed(error)
+        publishes = publishes if reply is None else (*publishes, reply)
+    return Succeeded(publishes, writes) if publishes or writes else SUCCEEDED
+
+
+def stopped(handler: Handler, why: Interruption | None, error: asyncio.CancelledError) -> Outcome:
+    """The outcome of a run that our cancellation has ended: interrupted, or without a `why`, too long."""
+    if why is not None:
+        return Interrupted(why)
+    timeout = HandlerTimeout(f"{handler.name} ran longer than {handler.timeout}")
+    timeout.__cause__ = error
+    return Failed(timeout)
+
+
+def failed(delivery: Delivery, reason: Reason, error: str | None) -> Outgoing | None:
+    """The reply to a request that is set aside, if the entry is one."""
+    return write_failure(delivery, reply_key(delivery.stream, ""), reason, error)
