@@ -13,6 +13,7 @@ from streamworker.delivery import Lease
 from streamworker.handlers import Middleware
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
+from streamworker.streams.listening import Place
 from streamworker.streams.wire import Link
 from streamworker.testing.alarms import Alarms
 from streamworker.worker.bindings import Binding
@@ -48,6 +49,12 @@ class RehearsedProcess(WorkerProcess):
     def at_rest(self) -> int:
         """How many of the entries in flight wait for the time of a retry in place."""
         return sum(consumer.at_rest for consumer in self._consumers)
+
+    async def heard_all(self, link: Link) -> list[Place] | None:
+        """How far the listeners have heard, where that is everything; `None` where there is more. Asked over `link`."""
+        places = [listening.place for listening in self._beside.listenings]
+        caught_up = [await listening.is_caught_up(link) for listening in self._beside.listenings]
+        return places if all(caught_up) else None
 
     def lose(self, lease: Lease, why: str) -> None:
         """Interrupt the handler that runs under this lease, and leave the entry to whoever has it."""

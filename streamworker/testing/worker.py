@@ -14,8 +14,7 @@ import structlog
 from streamworker.app import StreamWorker
 from streamworker.delivery import Delivery, Outcome, Outgoing, Verdict
 from streamworker.destination import Destination, name_of_stream
-from streamworker.errors import SetupError
-from streamworker.handlers import Handler, name_of
+from streamworker.handlers import Handler
 from streamworker.posting import SendOptions
 from streamworker.settings import Settings
 from streamworker.streams import publishing, rehearsing
@@ -24,6 +23,7 @@ from streamworker.streams.wire import Link
 from streamworker.testing import reading
 from streamworker.testing.alarms import Alarms
 from streamworker.testing.clock import MILLISECOND, Clock
+from streamworker.testing.naming import check_stream, name_of_handler, who_reads
 from streamworker.testing.plans import Death, Failure, Plans, When
 from streamworker.testing.process import RehearsedProcess, as_rehearsed
 from streamworker.testing.records import DeadLetterRecord, DeliveryRecord, PendingRecord, WaitingRecord, record_of
@@ -103,14 +103,14 @@ class TestWorker:
     @overload
     async def publish(self, stream: str, body: object, **options: Unpack[SendOptions]) -> str: ...
     async def publish(self, stream: str | Destination[Any], body: Any, **options: Unpack[SendOptions]) -> str:
-        """Add an entry for a handler of this app, as `app.publish` does; answers its id. Raises `LookupError` without one."""
+        """Add an entry for a handler or listener of this app, as `app.publish` does; answers its id. Raises `LookupError` without one."""
         name = name_of_stream(stream, body)
-        self._check_stream(name)
+        check_stream(self._app, name)
         return await self._app.publish(name, body, **options)
 
     async def add(self, stream: str, fields: Mapping[str | bytes, str | bytes]) -> str:
         """Add an entry of exactly these fields, as any other program could (XADD); answers its id."""
-        self._check_stream(stream)
+        check_stream(self._app, stream)
         raw = [part if isinstance(part, bytes) else part.encode() for pair in fields.items() for part in pair]
         return await publishing.add(self._link, Outgoing(stream, raw))
 
@@ -160,7 +160,7 @@ class TestWorker:
 
     def fail_next(self, handler: str | Callable[..., Any], error: BaseException | type[BaseException], *, times: int = 1) -> None:
         """Let the next deliveries of this handler fail with `error`; the handler itself is not called then."""
-        self._plans.add(self._named(handler), Failure(error), times)
+        self._plans.add(name_of_handler(self._app, handler), Failure(error), times)
 
     def crash_next(self, handler: str | Callable[..., Any], *, when: When = "after", times: int = 1) -> None:
         """Let it look as if the worker died with the next deliveries of this handler: `advance` by the lease, and they are taken over.
@@ -169,7 +169,7 @@ class TestWorker:
         """
         if when not in ("before", "after"):
             raise ValueError(f'when is "before" or "after", not {when!r}')
-        self._plans.add(self._named(handler), Death(when), times)
+        self._plans.add(name_of_handler(self._app, handler), Death(when), times)
 
     # ---- see what came of it ------------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class TestWorker:
         found = [record for record in self._records if entry_id in (None, record.id)]
         if entry_id is not None and not found:
             raise LookupError(
-                f"entry {entry_id} was given to no handler: {self._who_reads()}; await run_until_idle() before you look"
+                f"entry {entry_id} was given to no handler: {who_reads(self._app)}; await run_until_idle() before you look"
             )
         return found
 
@@ -233,9 +233,12 @@ class TestWorker:
         self._check_alive()
         if self._process.in_flight != self._process.at_rest:
             return False
+        heard = await self._process.heard_all(self._link)
         to_do = await self._clock.to_do()
         if to_do.lapsed:
             self._process.sweep()
+        if heard is None or heard != await self._process.heard_all(self._link):
+            return False  # a listener may have published meanwhile
         at_rest = self._process.at_rest
         return to_do.is_nothing_but(at_rest) and self._process.in_flight == at_rest
 
@@ -268,19 +271,3 @@ class TestWorker:
         troubled = [f"stream {stream!r} cannot be read" for stream in self._process.status().troubled]
         story = [str(record) for record in self._records[-3:]]
         return "; ".join([*running, *troubled, *story]) or "no handler has begun yet"
-
-    def _check_stream(self, stream: str) -> None:
-        if not any(stream in handler.streams for handler in self._app.handlers):
-            raise LookupError(f"no handler reads stream {stream!r}: {self._who_reads()}")
-
-    def _named(self, handler: str | Callable[..., Any]) -> str:
-        for known in self._app.handlers:
-            if handler in (known.name, known.function):
-                return known.name
-        name = handler if isinstance(handler, str) else name_of(handler)
-        raise LookupError(f"there is no handler {name!r}: {self._who_reads()}")
-
-    def _who_reads(self) -> str:
-        if not self._app.handlers:
-            raise SetupError("the app has no handlers: import the modules that register them before the test begins")
-        return ", ".join(f"{handler.name} reads {' and '.join(map(repr, handler.streams))}" for handler in self._app.handlers)

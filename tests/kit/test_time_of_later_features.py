@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 
 import pytest
@@ -157,6 +158,25 @@ async def test_an_ordered_entry_of_a_dead_worker_is_taken_over(redis_url: str | 
         assert [] == await worker.pending()
 
 
+async def test_a_planned_crash_takes_one_entry_and_its_line_goes_on(redis_url: str | None) -> None:
+    """As documented: what comes after it is not held up until it is taken over."""
+    app = an_app()
+    done: list[tuple[str, int]] = []
+
+    @app.handler("movements", ordering_key="account")
+    async def book(movement: dict[str, str], ctx: Context) -> None:
+        done.append((movement["n"], ctx.delivery.crashes))
+
+    async with TestWorker(app, redis_url=redis_url) as worker:
+        worker.crash_next(book, when="before")
+        for number in ("1", "2"):
+            await worker.publish("movements", {"account": "a", "n": number})
+        await worker.run_until_idle()
+        assert [("2", 0)] == done
+        await worker.advance(app.lease)
+        assert [("2", 0), ("1", 1)] == done
+
+
 async def test_what_is_done_once_is_done_again_when_its_mark_has_ended(redis_url: str | None) -> None:
     """The marks of an `Idempotency` end in the test's time; what a transaction writes is there."""
     app = an_app()
@@ -188,3 +208,29 @@ async def test_a_request_is_answered_by_the_worker_of_the_test(redis_url: str | 
 
     async with TestWorker(app, redis_url=redis_url):
         assert {"cents": "250"} == await app.request("quotes", {"sku": "tea"})
+
+
+async def test_listeners_have_heard_everything_when_nothing_happens_any_more(redis_url: str | None) -> None:
+    """What a listener publishes is handled, and what a handler publishes is heard, before `run_until_idle` returns."""
+    app = an_app()
+    heard: list[str] = []
+    done: list[str] = []
+
+    @app.listener("news")
+    async def hear(news: dict[str, str]) -> None:
+        await asyncio.sleep(0.05)
+        heard.append(news["n"])
+        if news["n"] == "1":
+            await app.publish("orders", news)
+
+    @app.handler("orders")
+    async def charge(order: dict[str, str], ctx: Context) -> None:
+        done.append(order["n"])
+        ctx.publish("news", {"n": "2"})
+
+    async with TestWorker(app, redis_url=redis_url) as worker:
+        for _ in range(3):
+            await worker.publish("news", {"n": "1"})
+            await worker.run_until_idle()
+        assert ["1", "2"] * 3 == heard
+        assert ["1"] * 3 == done
