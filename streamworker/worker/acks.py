@@ -103,8 +103,11 @@ class Acks:
             for of_key in by_key.values()
             for start in range(0, len(of_key), MOST_IN_A_COMMAND)
         ]
-        answers = await asyncio.gather(*(self._send_chunk(link, chunk) for chunk in chunks))
-        refused = [lease for refused_of_chunk in answers for lease in refused_of_chunk]
+        # The first one in this very task: a ride has to be packed before the read that it rides with, and not wait behind it.
+        others = [asyncio.ensure_future(self._send_chunk(link, chunk)) for chunk in chunks[1:]]
+        refused = await self._send_chunk(link, chunks[0]) if chunks else []
+        for other in others:
+            refused += await other
         if refused:
             # Kept even where the lease is lost by now: the entry was handled, and its ack prevents a further run.
             self._waiting += refused

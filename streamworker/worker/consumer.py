@@ -94,7 +94,6 @@ class Consumer:
                 sources = [self._tasks.create_task(part.run()) for part in (self._reader, self._reclaimer, self._promoter)]
                 await self._drain_wanted.wait()
                 await self._drain(sources)
-                self._crew.close()
                 for helper in helpers:
                     helper.cancel()
         finally:

@@ -1,8 +1,8 @@
-"""Carries trips in tasks that are used again and again, because a task made for each delivery costs more than most deliveries.
+"""Carries trips in few tasks, because a task made for each delivery costs more than most deliveries.
 
-A handler that does not wait for anything leaves its task free for the next trip. One that waits keeps it, and another member goes on
-with what is left; so there are about as many members as handlers that wait at once. Each trip still has a task of its own while it runs,
-as user code expects that cancels, or asks which task it is in.
+A member of the crew carries trip after trip as long as none has to wait for anything. The one that has to wait keeps its member's task to
+its end, and another member goes on with what is left. So a trip that waits has a task that nobody else is given, as user code expects that
+keeps things by task, cancels, or is cancelled late; those that wait for nothing share one with others just before and after them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from streamworker.worker.trips import Trip
 
 SLICE_SECONDS = 0.005
 """How long trips may follow one another before the loop has its turn, so that a flood on one stream holds up nothing else."""
-
-MOST_IDLE = 100
-"""More members than that are not kept for the next trips that wait."""
 
 Rest: TypeAlias = Coroutine[Any, Any, None]
 """What is left of a trip that has to wait."""
@@ -39,11 +36,9 @@ class Crew:
         self._broken = broken
         self._spawn = spawn
         self._waiting: deque[Trip] = deque()
-        self._idle: list[asyncio.Future[None]] = []
         self._coming = 0
         self._at_work = False
         self._trips_wait = False
-        self._closed = False
         self._under_way = 0
         self.empty: asyncio.Event = asyncio.Event()
         """Set while no trip waits or is under way."""
@@ -58,48 +53,23 @@ class Crew:
         if not self._at_work and (self._coming == 0 or self._trips_wait):
             self._call_members()
 
-    def close(self) -> None:
-        """Send the idle members home; those under way follow when their trips have ended."""
-        self._closed = True
-        self._coming += len(self._idle)
-        for idle in self._idle:
-            idle.set_result(None)
-        self._idle.clear()
-
     def _call_members(self) -> None:
         """See that enough members come for what waits: one carries all that need no waiting; each that does keeps one."""
         wanted = len(self._waiting) if self._trips_wait else min(1, len(self._waiting))
         while self._coming < wanted:
             self._coming += 1
-            if self._idle:
-                self._idle.pop().set_result(None)
-            else:
-                self._spawn(self._work())
+            self._spawn(self._work())
 
     async def _work(self) -> None:
-        """One member's life. It ends early when its task has been cancelled: what comes next must not suffer from that."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        """One member's life: it ends with the first trip that has to wait, when a slice is over, or when nothing is left."""
+        task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a member of the crew is a task")
         self._coming -= 1
-        while True:
-            held_up = self._carry_on(task)
-            if held_up is not None:
-                self._call_members()
-                await self._see_home(*held_up)
-            if task.cancelling():
-                return self._call_members()
-            if self._waiting and not self._coming:  # a slice is over
-                self._coming += 1
-                await asyncio.sleep(0)
-                self._coming -= 1
-                continue
-            if self._closed or len(self._idle) >= MOST_IDLE:
-                return None
-            idle: asyncio.Future[None] = loop.create_future()
-            self._idle.append(idle)
-            await idle
-            self._coming -= 1
+        held_up = self._carry_on(task)
+        self._call_members()
+        if held_up is not None:
+            await self._see_home(*held_up)
 
     def _carry_on(self, task: asyncio.Task[Any]) -> tuple[Trip, Rest] | None:
         """Carry what waits, until nothing is left, a slice is over, the task is cancelled, or one trip has to wait: that one is given."""
@@ -114,6 +84,7 @@ class Crew:
                 if rest is not None:
                     return trip, rest
                 self._ended()
+                # A task that its handler has cancelled must not carry another one's.
                 if task.cancelling() or perf_counter() > until:
                     break
         finally:

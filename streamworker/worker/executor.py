@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Coroutine, Generator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
-from types import coroutine
 from typing import Any, TypeAlias
 
 import structlog
@@ -32,6 +31,7 @@ from streamworker.delivery import (
 from streamworker.errors import DecodeError
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
 from streamworker.worker.replies import Watched, note_returned, stopped, succeeded
+from streamworker.worker.steps import awaited, first_step, rest
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
 
@@ -105,9 +105,15 @@ class Executor:
             else:
                 context = (Context if prepared.chain is None else Watched)(delivery, handler, body, self._state, self._publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
-            waits_for = variables.run(_first_step, work, delivery)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
+            return Failed(error)
+        if not hasattr(work, "send"):
+            work = awaited(work)
+        try:
+            waits_for = variables.run(first_step, work, delivery)
         except StopIteration as end:
-            return SUCCEEDED if context is None and not handler.answers else succeeded(delivery, handler, context, end.value)
+            simple = context is None and not handler.answers and end.value is None
+            return SUCCEEDED if simple else succeeded(delivery, handler, context, end.value)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome
             return Failed(error)
         return Run(delivery, prepared, context, variables, work, waits_for)
@@ -119,10 +125,11 @@ class Executor:
             raise RuntimeError("a handler runs in a task")
         number, timeout = id(run.delivery.lease), run.prepared.timeout
         self._running[number] = run
-        if timeout is not None:
-            self._timeouts.watch(run, timeout)
         try:
-            returned = await _rest(run)
+            if timeout is not None:
+                self._timeouts.watch(run, timeout)
+            waits_for, run.waits_for = run.waits_for, None
+            returned = await rest(run.variables.run, run.work, waits_for)
         except asyncio.CancelledError as error:
             if run.stopped is None and not run.timed_out:
                 if task.cancelling():
@@ -205,13 +212,15 @@ class Executor:
 
     def _wrap(self, inner: CallNext, middleware: Middleware) -> CallNext:
         async def enter(context: Context) -> None:
-            if isinstance(context, Watched):
-                context.unentered -= 1
-            await inner(context)
+            try:
+                await inner(context)
+            finally:
+                if isinstance(context, Watched):
+                    context.unended -= 1
 
         def call_next(context: Context) -> Coroutine[Any, Any, None]:
             if isinstance(context, Watched):
-                context.unentered += 1
+                context.unended += 1
             return enter(context)
 
         async def call(context: Context) -> None:
@@ -262,36 +271,3 @@ def _arguments(context: Context) -> tuple[Any, ...]:
 def _cancel(run: Run) -> None:
     if run.task is not None:
         run.task.cancel()
-
-
-def _variable(name: str) -> contextvars.ContextVar[Any]:
-    """The context variable in which structlog keeps a fact of this name."""
-    return contextvars.copy_context().run(structlog.contextvars.bind_contextvars, **{name: None})[name].var
-
-
-_ENTRY_ID, _ATTEMPT = _variable("entry_id"), _variable("attempt")
-
-
-def _first_step(work: Coroutine[Any, Any, Any], delivery: Delivery) -> Any:
-    """Run `work` until it waits for something, in the delivery's own context; raises `StopIteration` when it has ended."""
-    _ENTRY_ID.set(delivery.id)
-    if delivery.history.attempt > 1:
-        _ATTEMPT.set(delivery.history.attempt)
-    return work.send(None)
-
-
-@coroutine
-def _rest(run: Run) -> Generator[Any, Any, Any]:
-    """Wait for what the run waits for, and go on with it in its context, until it ends."""
-    step, work, waits_for = run.variables.run, run.work, run.waits_for
-    run.waits_for = None
-    try:
-        while True:
-            try:
-                sent = yield waits_for
-            except BaseException as error:  # noqa: BLE001  # whatever it is, it is meant for the handler
-                waits_for = step(work.throw, error)
-            else:
-                waits_for = step(work.send, sent)
-    except StopIteration as end:
-        return end.value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -62,9 +62,13 @@ class Intake:
     def give_back(self, why: Interruption) -> None:
         """Release what waits for a place; but what has an order waits on, for it would lose that."""
         for pool in self._pools:
-            for _, trip in pool.lanes.clear():
-                trip.lane, trip.foregone = None, Interrupted(why)
-                self._start_beside(pool, trip)
+            self.send_back(pool, pool.lanes.clear(), why)
+
+    def send_back(self, pool: Pool, waiting: Iterable[tuple[str, Trip]], why: Interruption) -> None:
+        """Release what was taken out of a pool's lines."""
+        for _, trip in waiting:
+            trip.lane, trip.foregone = None, Interrupted(why)
+            self._start_beside(pool, trip)
 
     @property
     def can_keep(self) -> bool:
@@ -274,6 +278,6 @@ class Intake:
             return None
         if self._isolation.wanted:
             return Interrupted(Interruption.MAKES_ROOM)
-        if self._pool_of[delivery.stream].room == 0:
+        if self._pool_of[delivery.stream].room == 0 and not self._pool_of[delivery.stream].lanes.free(handler.name):
             return Interrupted(Interruption.NO_ROOM)
         return None

@@ -17,7 +17,7 @@ class Lanes(Generic[Item]):
 
     def __init__(self, limits: Mapping[str, int]) -> None:
         self._limits = dict(limits)
-        self._places = sum(limits.values())
+        self.places = sum(limits.values())
         self._bars = 0
         self._lines: dict[str, deque[Item]] = {name: deque() for name in limits}
         self._running = dict.fromkeys(limits, 0)
@@ -32,12 +32,12 @@ class Lanes(Generic[Item]):
     @property
     def room(self) -> int:
         """How many more items could start soon: the limits together, and what may wait beside, less what runs or waits."""
-        return max(0, self._places + self.ahead - self.held)
+        return max(0, self.places + self.ahead - self.held)
 
     @property
     def worthwhile_room(self) -> int:
         """The room, once it is worth reading for: while enough waits here, few at a time would only be dear."""
-        room = self._places + self.ahead - self.held
+        room = self.places + self.ahead - self.held
         return room if room > self.ahead // 2 else 0
 
     def bar(self, by: int) -> None:
@@ -45,7 +45,7 @@ class Lanes(Generic[Item]):
         was_barred = self._bars > 0
         self._bars += by
         if was_barred is not (self._bars > 0):
-            self._places += BARRED if was_barred else -BARRED
+            self.places += BARRED if was_barred else -BARRED
 
     def offer(self, lane: str, item: Item) -> None:
         """Put an item at the end of its lane's line."""
@@ -102,6 +102,25 @@ class Lanes(Generic[Item]):
         self.leave_beside()
         self.held += 1
         self._running[lane] += 1
+
+    def free(self, lane: str) -> int:
+        """How many more items of this lane could run at once."""
+        return max(0, self._limits[lane] - self._running[lane] - len(self._lines[lane]))
+
+    @property
+    def has_surplus(self) -> bool:
+        """Whether more waits here than may."""
+        return self.held > self.places and sum(map(len, self._lines.values())) > self.ahead
+
+    def surplus(self) -> list[tuple[str, Item]]:
+        """Take out, from the ends of the lines, what waits beyond what may; nothing of it counts as held."""
+        waiting = sum(map(len, self._lines.values()))
+        beyond: list[tuple[str, Item]] = []
+        while waiting - len(beyond) > self.ahead:
+            lane = max(self._lines, key=lambda name: len(self._lines[name]))
+            beyond.append((lane, self._lines[lane].pop()))
+        self.held -= len(beyond)
+        return beyond
 
     def clear(self) -> list[tuple[str, Item]]:
         """Take out everything that waits; nothing of it counts as running."""

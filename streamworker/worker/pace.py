@@ -5,7 +5,9 @@ one keeps nothing from other workers. Pure.
 from __future__ import annotations
 
 MOMENT_SECONDS = 0.05
-MOST_AHEAD = 250
+MOST_AHEAD, AHEAD_OF_A_PLACE = 250, 5
+"""At most, in all and for each place: what waits here when a worker dies has to run alone, one after another."""
+
 LEAST_INTERVAL_SECONDS = 0.01
 """Over less than that, how much was done says little."""
 
@@ -18,12 +20,16 @@ class Pace:
         self._looked_at: float | None = None
         self._done = 0
 
-    def ahead(self, done: int, now: float) -> int:
-        """How many may wait here beside those that run; `done` is how many have ended so far, `now` the time in seconds."""
+    def ahead(self, done: int, places: int, now: float) -> int:
+        """How many may wait here beside those that run; `done` is how many have ended so far, `places` how many run at once, `now` the
+        time in seconds.
+        """
         if self._looked_at is None:
             self._looked_at, self._done = now, done
-        elif now - self._looked_at >= LEAST_INTERVAL_SECONDS:
-            rate = (done - self._done) / (now - self._looked_at)
-            self._rate = (self._rate + rate) / 2
+        elif (passed := now - self._looked_at) >= LEAST_INTERVAL_SECONDS:
+            rate = (done - self._done) / passed
+            # The longer it is, the less of what was before still counts: after a moment, nothing.
+            kept = max(0.0, 0.5 - passed / (2 * MOMENT_SECONDS))
+            self._rate = self._rate * kept + rate * (1 - kept)
             self._looked_at, self._done = now, done
-        return min(MOST_AHEAD, int(self._rate * MOMENT_SECONDS))
+        return min(MOST_AHEAD, AHEAD_OF_A_PLACE * places, int(self._rate * MOMENT_SECONDS))

@@ -12,7 +12,7 @@ from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import reading
 from streamworker.streams.reading import Fresh
 from streamworker.streams.wire import Link
-from streamworker.worker.pools import Pool
+from streamworker.worker.pools import PartOfPool, Pool
 
 UNBLOCK_AGAIN_SECONDS = (0.001, 0.05)
 """An UNBLOCK that overtakes the read it is meant for does nothing, so it is said again, after growing pauses, until the read has ended."""
@@ -47,6 +47,10 @@ class Parked:
     def covers(self, pool: Pool) -> bool:
         """Whether no read is parked, or one that reads this pool too."""
         return self._pools is None or pool in self._pools
+
+    def covers_part_of(self, pool: Pool) -> bool:
+        """Whether one is parked that reads some of this pool's streams."""
+        return any(one is pool or (isinstance(one, PartOfPool) and one.whole is pool) for one in self._pools or ())
 
     def nudge(self) -> None:
         """End the read that is parked, if one is."""

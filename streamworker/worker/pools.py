@@ -10,14 +10,18 @@ from streamworker.worker.lanes import Lanes
 from streamworker.worker.pace import Pace
 from streamworker.worker.trips import Trip
 
+SURPLUS_SECONDS = 1.0
+"""For how long more may wait here than is worked off in a moment, before it is given back: to wait a little is cheaper than that."""
 
-@dataclass(frozen=True, eq=False, slots=True)
+
+@dataclass(eq=False, slots=True)
 class Pool:
     """The bindings whose handlers overlap, and the lanes of those handlers by name."""
 
     bindings: Sequence[Binding]
     lanes: Lanes[Trip]
     pace: Pace = field(default_factory=Pace)
+    _surplus_since: float | None = None
 
     @property
     def room(self) -> int:
@@ -29,14 +33,37 @@ class Pool:
         """Whether one of its streams can be read, and there is room worth reading for."""
         return self.lanes.worthwhile_room > 0 and any(binding.ready for binding in self.bindings)
 
+    def part_with_room(self) -> PartOfPool | None:
+        """The streams whose handlers all have places though others' lines fill the pool: a flood on one stream, or a handler that does
+        not end, must not keep the others from theirs."""
+        free = {handler.name: self.lanes.free(handler.name) for binding in self.bindings for handler in binding.handlers}
+        if len(free) < 2:
+            return None
+        names_of = [(binding, [handler.name for handler in binding.handlers]) for binding in self.bindings if binding.ready]
+        some = [(binding, names) for binding, names in names_of if all(free[name] > 0 for name in names)]
+        if not some:
+            return None
+        least = min(free[name] for _, names in some for name in names)
+        return PartOfPool([binding for binding, _ in some], self.lanes, whole=self, free=least)
+
     @property
     def width(self) -> int:
         """How many keys `ready_keys` has."""
         return 2 * sum(binding.ready for binding in self.bindings)
 
+    def surplus(self, now: float) -> list[tuple[str, Trip]]:
+        """Take out what waits beyond what may, once that has lasted."""
+        if not self.lanes.has_surplus:
+            self._surplus_since = None
+        elif self._surplus_since is None:
+            self._surplus_since = now
+        elif now - self._surplus_since >= SURPLUS_SECONDS:
+            return self.lanes.surplus()
+        return []
+
     def look(self, now: float) -> None:
         """Take note of how fast deliveries end, which says how far ahead to read."""
-        self.lanes.ahead = self.pace.ahead(self.lanes.ended, now)
+        self.lanes.ahead = self.pace.ahead(self.lanes.ended, max(0, self.lanes.places), now)
 
     def ready_keys(self, turn: int = 0) -> tuple[str, ...]:
         """The streams to read: all retry streams, because what is in them has waited longest, then the streams themselves.
@@ -47,6 +74,25 @@ class Pool:
         first = turn % len(ready) if ready else 0
         ready = ready[first:] + ready[:first]
         return (*(keys.retry for keys in ready), *(keys.stream for keys in ready))
+
+
+@dataclass(eq=False, slots=True)
+class PartOfPool(Pool):
+    """Some streams of the `whole` pool, for one read of as many entries as are `free` for them."""
+
+    whole: Pool | None = None
+    free: int = 0
+
+    @property
+    def room(self) -> int:
+        """As many as are free."""
+        return self.free
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PartOfPool) and (self.bindings, self.free) == (other.bindings, other.free)
+
+    def __hash__(self) -> int:
+        return hash(self.free)
 
 
 def pools_of(bindings: Sequence[Binding], limits: Mapping[str, int]) -> list[Pool]:

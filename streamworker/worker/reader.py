@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
+from streamworker.delivery import Interruption
 from streamworker.errors import ConnectionLost, GroupLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import inspecting, reading
@@ -138,6 +139,8 @@ class Reader:
             self._awake.set()
             if not self.parked.covers(pool):
                 self.parked.nudge()
+        elif not self.parked.covers_part_of(pool) and pool.part_with_room() is not None:
+            self._wake()
 
     def doubt(self) -> None:
         """Entries may have been given to us whose reply was lost: compare before the next read."""
@@ -169,8 +172,10 @@ class Reader:
         now = monotonic()
         for pool in self._pools:
             pool.look(now)
+            self._intake.send_back(pool, pool.surplus(now), Interruption.NO_ROOM)
         pools = self._pools_with_room()
         self.wants_room = len(pools) < len(self._pools)
+        pools = pools or self._parts()
         if not pools:
             await self._sleep(HERITAGE_SECONDS if self._doubt.waits_for_heritage else BLOCK_MS / 1000)
             return
@@ -188,6 +193,9 @@ class Reader:
 
     def _pools_with_room(self) -> list[Pool]:
         return [pool for pool in self._pools if pool.is_worth_reading] if self._may_read else []
+
+    def _parts(self) -> list[Pool]:
+        return [part for pool in self._pools if (part := pool.part_with_room()) is not None] if self._may_read else []
 
     @property
     def _must_reconcile(self) -> bool:
@@ -231,7 +239,8 @@ class Reader:
 
     def _send_next(self, read: Read, fresh: Sequence[Fresh]) -> Read | None:
         """Ask for more entries than those that have just come, where there is room for both."""
-        others = len(read.pools) < len(self._pools) and any(p.is_worth_reading for p in self._pools if p not in read.pools)
+        others = read.pools != self._pools and any(pool.is_worth_reading for pool in self._pools if pool not in read.pools)
+        others |= any(pool not in self._pools for pool in read.pools)  # a part of one was for one read
         if others or not self._may_read or self._upkeep.is_called_for:
             return None
         self._appetite.saw(fresh)
@@ -255,7 +264,7 @@ class Reader:
             self._upkeep.note_refused(refused)
         elif self._refused is not None and not fresh:
             raise self._refused  # it is about the command, not about a stream
-        elif not fresh and not self._stopping and not self._must_reconcile and pools == self._pools_with_room():
+        elif not fresh and not self._stopping and not self._must_reconcile and pools == (self._pools_with_room() or self._parts()):
             # Nothing is there: wait for the first entry. Room and doubts that came up while we read belong to the next turn, for a
             # parked read would not see them. It is answered with what the first stream gets, so one of each is little enough.
             await self._follow(self._send(pools, 1))

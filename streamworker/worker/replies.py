@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +19,10 @@ from streamworker.streams.keys import reply_key
 class Watched(Context):
     """A context that goes through middleware, or to a thread.
 
-    `unentered` is how often `call_next` was called and not awaited, so that nothing has run; `returned` is what the handler has returned.
+    `unended` is how often `call_next` was called and what it stands for has not ended; `returned` is what the handler has returned.
     """
 
-    unentered: int = field(default=0, init=False, repr=False)
+    unended: int = field(default=0, init=False, repr=False)
     returned: Any = field(default=None, init=False, repr=False)
 
 
@@ -38,9 +39,14 @@ def succeeded(delivery: Delivery, handler: Handler, context: Context | None, ret
     if context is not None:
         publishes, writes = context.publishes, context.writes
     if isinstance(context, Watched):
-        if context.unentered:
-            return Failed(RuntimeError("a middleware has called call_next without awaiting it: write `await call_next(ctx)`"))
+        if context.unended:
+            return Failed(RuntimeError("a middleware has called call_next without awaiting its end: write `await call_next(ctx)`"))
         returned = context.returned
+    if inspect.isgenerator(returned) or inspect.isasyncgen(returned) or inspect.iscoroutine(returned):
+        returned.close() if not inspect.isasyncgen(returned) else None
+        return Failed(
+            TypeError(f"{handler.name} has returned a {type(returned).__name__}, which has not run: await it, or loop over it")
+        )
     if handler.answers and ASKS in delivery.fields:
         try:
             reply = write_reply(delivery, reply_key(delivery.stream, ""), handler.codec, returned)

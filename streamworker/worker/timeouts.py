@@ -15,7 +15,8 @@ class Timeouts(Generic[Run]):
     def __init__(self, expired: Callable[[Run], None]) -> None:
         self._expired = expired
         self._deadlines: dict[float, dict[Run, float]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._looks_at = 0.0
 
     def watch(self, run: Run, seconds: float) -> None:
         """Begin to count: `run` may take so long from now on."""
@@ -23,12 +24,12 @@ class Timeouts(Generic[Run]):
         deadline = loop.time() + seconds
         # All of one table may take equally long, so they run out in the order in which they were put there.
         self._deadlines.setdefault(seconds, {})[run] = deadline
-        if self._timer is None or deadline < self._timer.when():
+        if self._timer is None or deadline < self._looks_at:
             self._set(deadline)
 
     def forget(self, run: Run, seconds: float) -> None:
         """The run has ended. The timer stays: where its run is over by then, it looks for the next one."""
-        self._deadlines[seconds].pop(run, None)
+        self._deadlines.get(seconds, {}).pop(run, None)
 
     def _look(self) -> None:
         self._timer = None
@@ -49,4 +50,6 @@ class Timeouts(Generic[Run]):
     def _set(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        # Kept here, for a handle that is due at once does not say when it is (uvloop).
+        self._looks_at = deadline
         self._timer = asyncio.get_running_loop().call_at(deadline, self._look)

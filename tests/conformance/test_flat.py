@@ -13,7 +13,6 @@ import pytest
 import redis.asyncio
 
 from streamworker import Context, DeadLetterPolicy, Reject, Snooze
-from streamworker.worker.crew import MOST_IDLE
 from streamworker.worker.process import WorkerProcess
 from tests.harness import an_app, pending, retries_waiting, working
 from tests.waiting import eventually
@@ -111,10 +110,9 @@ async def measure(client: redis.asyncio.Redis, process: WorkerProcess) -> dict[s
     [consumer] = process._consumers
     return {
         "descriptors": count_descriptors(),
-        # Threads, and the crew's tasks, are made when first needed: as many as handlers have run at once.
+        # Threads are made when first needed: as many as handlers have run at once.
         "threads": {thread.name.rstrip("0123456789_") for thread in threading.enumerate()},
-        "tasks": len(asyncio.all_tasks()) - len(consumer._crew._idle),
-        "crew": len(consumer._crew._idle) <= MOST_IDLE,
+        "tasks": len(asyncio.all_tasks()),
         "connections": len(await connections(client, process)),
         "consumers": sorted(one["name"] for one in await client.xinfo_consumers("orders", "billing") if one["pending"]),
         "leases": consumer.in_flight,

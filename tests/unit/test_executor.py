@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
 from typing import Any
@@ -671,3 +672,71 @@ async def test_a_call_that_still_waits_for_a_thread_never_starts(narrow: Executo
     gate.set()
     assert Succeeded() == await running
     assert ["7"] == called
+
+
+# ---- what is no plain coroutine ------------------------------------------------------------------------------------------------
+
+
+async def test_a_stop_iteration_of_the_call_itself_is_a_failure(executor: Executor) -> None:
+    """Nothing has run, so it must not look like an end."""
+
+    def call(body: dict[str, str]) -> Awaitable[None]:
+        return next(iter(()))
+
+    handler = replace(a_handler(call), executor="async")
+    outcome = await executor.run(a_delivery(), handler)
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, StopIteration)
+
+
+async def test_whatever_can_be_awaited_is_awaited(executor: Executor) -> None:
+    """A future, or an object of the user's own."""
+    done: list[str] = []
+
+    class Later:
+        def __await__(self) -> Any:
+            yield from asyncio.sleep(0).__await__()
+            done.append("later")
+
+    def futures(body: dict[str, str]) -> Awaitable[None]:
+        return asyncio.ensure_future(asyncio.sleep(0))
+
+    for function in (lambda body: Later(), futures):
+        assert Succeeded() == await executor.run(a_delivery(), replace(a_handler(function), executor="async"))
+    assert ["later"] == done
+
+
+async def test_what_returns_a_generator_or_a_coroutine_has_not_run(executor: Executor) -> None:
+    """In a thread and on the loop: acknowledged, it would never run."""
+
+    def generator(body: dict[str, str]) -> Any:
+        return (number for number in range(3))
+
+    async def coroutine(body: dict[str, str]) -> Any:
+        return asyncio.sleep(0)
+
+    for function in (generator, coroutine):
+        outcome = await executor.run(a_delivery(), a_handler(function))
+
+        assert isinstance(outcome, Failed)
+        assert "which has not run" in str(outcome.error)
+
+
+async def test_a_middleware_that_does_not_wait_for_the_end_has_failed() -> None:
+    """The handler still runs, and may fail: its entry must not be acknowledged."""
+    gate, tasks = asyncio.Event(), list[asyncio.Task[None]]()
+
+    async def impatient(context: Context, call_next: CallNext) -> None:
+        tasks.append(asyncio.ensure_future(call_next(context)))
+        await asyncio.wait(tasks, timeout=0.001)
+
+    async def slow(body: dict[str, str]) -> None:
+        await gate.wait()
+
+    outcome = await an_executor(middleware=[impatient]).run(a_delivery(), a_handler(slow))
+    gate.set()
+    await asyncio.gather(*tasks)
+
+    assert isinstance(outcome, Failed)
+    assert "await call_next(ctx)" in str(outcome.error)

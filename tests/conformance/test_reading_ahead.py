@@ -1,0 +1,99 @@
+"""What the reader takes ahead of its handlers, and what leaves with its reads."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from streamworker import Context
+from tests.harness import Ledger, an_app, pending, working
+from tests.waiting import eventually
+
+
+async def none_pending(client) -> bool:
+    return await pending(client) == 0
+
+
+@pytest.mark.parametrize("gap_us", [0, 300, 1_000])
+async def test_acknowledgements_do_not_wait_behind_a_parked_read(server, aredis, gap_us: int):
+    """Where two entries come shortly after one another, and then nothing: the first one's may ride with a read, but in front of it."""
+    app, ledger = an_app(), Ledger()
+
+    @app.handler("orders")
+    async def charge(order: dict[str, str]) -> None:
+        await ledger.note(order["number"])
+
+    async with working(app, server.url):
+        for number in range(0, 20, 2):
+            await aredis.xadd("orders", {"number": number})
+            if gap_us:
+                await asyncio.sleep(gap_us / 1_000_000)
+            await aredis.xadd("orders", {"number": number + 1})
+            # A read blocks for two seconds.
+            await eventually(lambda: none_pending(aredis), within=1.5)
+
+    assert 20 == len(ledger.seen)
+
+
+async def test_what_was_read_ahead_for_handlers_that_became_slow_is_given_back(server, aredis):
+    """Two that hang hold two places, and not what had been read while handlers were fast: another worker gets it."""
+    app, ledger, gate = an_app(lease=timedelta(seconds=30)), Ledger(), asyncio.Event()
+
+    @app.handler("orders", concurrency=2)
+    async def charge(order: dict[str, str], ctx: Context) -> None:
+        if order["way"] == "hang":
+            await gate.wait()
+        await ledger.note((order["way"], ctx.delivery.attempt))
+
+    other = an_app(lease=timedelta(seconds=30))
+
+    @other.handler("orders", concurrency=2)
+    async def take(order: dict[str, str], ctx: Context) -> None:
+        await ledger.note(("other", ctx.delivery.attempt))
+
+    async with aredis.pipeline(transaction=False) as pipe:
+        for way in ["fast"] * 2_000 + ["hang"] * 2 + ["fast"] * 100:
+            pipe.xadd("orders", {"way": way})
+        await pipe.execute()
+    async with working(app, server.url):
+        await ledger.until(lambda seen: len(seen) >= 2_000)
+        async with working(other, server.url):
+            await ledger.until(lambda seen: len(seen) == 2_100, within=20)
+            gate.set()
+            await ledger.until(lambda seen: len(seen) == 2_102)
+
+    assert {1} == {attempt for _, attempt in ledger.seen}
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["there already", "comes later"])
+async def test_a_flood_for_one_handler_keeps_no_other_from_its_streams(server, aredis, later: bool):
+    """Though both take entries of one stream, and the flooded one's handler does not end."""
+    app, ledger, gate = an_app(lease=timedelta(seconds=30)), Ledger(), asyncio.Event()
+
+    @app.handler("a", "b", type="quick", concurrency=20)
+    async def quick(body: dict[str, str]) -> None:
+        await ledger.note(body["number"])
+
+    @app.handler("a", type="slow", concurrency=1)
+    async def slow(body: dict[str, str]) -> None:
+        await gate.wait()
+
+    async def add(stream: str, kind: str, count: int) -> None:
+        for number in range(count):
+            await aredis.xadd(stream, {"number": number, "_type": kind})
+
+    await add("a", "slow", 100)
+    if not later:
+        await add("b", "quick", 50)
+    async with working(app, server.url) as process:
+        if later:
+            await eventually(lambda: _holds(process, 21))
+            await add("b", "quick", 50)
+        await ledger.until_count(50)
+        gate.set()
+
+
+async def _holds(process, count: int) -> bool:
+    return process.in_flight >= count
