@@ -19,11 +19,19 @@ from streamworker.testing.alarms import Alarms
 from streamworker.worker.bindings import Binding
 from streamworker.worker.carrier import Witness
 from streamworker.worker.consumer import Consumer
+from streamworker.worker.exits import ExitCode
 from streamworker.worker.process import WorkerProcess
+from streamworker.worker.watchdog import Watchdog
 
 LEASE = timedelta(hours=1)
 """Of the worker in a test, in real time, so that nothing lapses while somebody looks at a breakpoint. What lapses in the test's time is
 made to look as old as that."""
+
+
+class Unarmed(Watchdog):
+    """A watchdog that does not bite: the process that it would end is pytest's."""
+
+    def _start(self, within: timedelta, code: ExitCode) -> None: ...
 
 
 class RehearsedProcess(WorkerProcess):
@@ -31,6 +39,7 @@ class RehearsedProcess(WorkerProcess):
 
     def __init__(self, app: StreamWorker, settings: Settings, url: str, witness: Witness, alarms: Alarms) -> None:
         super().__init__(app, settings)
+        self.watchdog = Unarmed(settings.grace, lambda: self.in_flight, self._log)
         app.schedules = []  # it does not keep them: the clock of the test does
         self._endpoint = Endpoint(url, client_name=self._endpoint.client_name, virtual_time=True)
         self._witness = witness

@@ -30,6 +30,7 @@ from streamworker.testing.records import DeadLetterRecord, DeliveryRecord, Pendi
 from streamworker.testing.stage import stage
 from streamworker.worker.ticker import Ticker
 from streamworker.worker.waiting import happens_within
+from streamworker.worker.watchdog import MARGIN
 
 Body = TypeVar("Body")
 
@@ -225,7 +226,9 @@ class TestWorker:
             self._process.hurry()
         else:
             self._process.drain("the test is over")
-        await asyncio.wait({self._running})
+        _, still_there = await asyncio.wait({self._running}, timeout=(self._patience + MARGIN).total_seconds())
+        if still_there:
+            raise AssertionError(f"the worker of this test does not end: {self._goes_on()}")
         if not self._running.cancelled():
             self._running.exception()  # it was raised where it was met
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -253,3 +254,24 @@ def test_a_client_that_has_gone_is_given_nothing() -> None:
         wait_until(lambda: len(client.client_list()) == 1)
         client.xadd("s", {"n": "1"})
         assert client.xreadgroup("g", "here", {"s": ">"})
+
+
+async def test_a_worker_that_cannot_begin_ends_no_process_later() -> None:
+    """The watchdog of a worker ends its process, which is pytest's here: in a test there is none."""
+
+    @asynccontextmanager
+    async def lifespan(_: StreamWorker) -> AsyncIterator[None]:
+        raise ZeroDivisionError("no bank")
+        yield
+
+    app = StreamWorker(group="billing", lifespan=lifespan)
+
+    @app.handler("orders")
+    async def charge(order: dict[str, str]) -> None: ...
+
+    before = set(threading.enumerate())
+    with pytest.raises(RuntimeError, match="has ended"):
+        async with TestWorker(app):
+            pass
+
+    assert [] == [thread for thread in set(threading.enumerate()) - before if isinstance(thread, threading.Timer)]
