@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
     from streamworker.posting import Durability
     from streamworker.settings import Settings
+    from streamworker.stream import Stream
     from streamworker.sync_publisher import SyncPublisher
 
 __version__ = VERSION
@@ -72,6 +73,7 @@ __all__ = [
     "Settings",
     "SetupError",
     "Snooze",
+    "Stream",
     "StreamWorker",
     "StreamWorkerError",
     "SyncPublisher",
@@ -107,6 +109,7 @@ _HOMES = {
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
     "posting": ("Durability",),
     "settings": ("Settings",),
+    "stream": ("Stream",),
     "sync_publisher": ("SyncPublisher",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from secrets import token_hex
-from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, Unpack, get_args, overload
 
 from streamworker.batching import BatchHandlers
 from streamworker.codecs import Codec, codec_named
 from streamworker.codecs.dead_letters import MOST_VALUES
 from streamworker.codecs.replies import read_reply
+from streamworker.connected import Connected
 from streamworker.delivery import Outgoing, PublishOptions
 from streamworker.effects import Idempotency
 from streamworker.errors import EncodeError, SetupError
@@ -34,14 +35,14 @@ from streamworker.ordering import OrderingKey
 from streamworker.outgoing import check_stream, encode_many, encode_outgoing, encode_request
 from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
-from streamworker.publisher import Publisher
 from streamworker.registration import checked, keep, make_handler, need_stream
-from streamworker.requester import Requester
 from streamworker.schedules import Schedules
 from streamworker.settings import ONLY_OUTSIDE, Settings
+from streamworker.stream import Stream
 from streamworker.streams.connections import Endpoint
 from streamworker.sync_publisher import SyncPublisher
 
+Body = TypeVar("Body")
 Function = TypeVar("Function", bound=HandlerFunction)
 MiddlewareFunction = TypeVar("MiddlewareFunction", bound=Middleware)
 Lifespan: TypeAlias = Callable[["StreamWorker"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
@@ -52,7 +53,7 @@ SLICE = 200
 SHORTEST_LEASE = timedelta(milliseconds=200)
 
 
-class StreamWorker(BatchHandlers, Listeners, Schedules):
+class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
     """A program's handlers and policies, and its way to publish.
 
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
@@ -96,8 +97,7 @@ class StreamWorker(BatchHandlers, Listeners, Schedules):
         self.handlers: list[Handler] = []
         self.middlewares: list[Middleware] = []
         self._arguments = _given(redis_url, settings)
-        self._publisher = Publisher(lambda: Endpoint(self.settings().read_redis_url))
-        self._requester = Requester(lambda: Endpoint(self.settings().read_redis_url))
+        self._speak_to(lambda: Endpoint(self.settings().read_redis_url))
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f"{self.name!r}, "
@@ -150,6 +150,18 @@ class StreamWorker(BatchHandlers, Listeners, Schedules):
 
         need_stream("handler", streams)
         return register
+
+    @overload
+    def stream(self, name: str, body_type: type[Body]) -> Stream[Body]: ...
+    @overload
+    def stream(self, name: str, body_type: Any) -> Stream[Any]: ...
+    def stream(self, name: str, body_type: Any) -> Stream[Any]:
+        """A stream and the type of its bodies, to publish to and to register handlers of, checked by type checkers.
+
+        Raises `SetupError` where the type cannot be a body.
+        """
+        self.codec.decoder(body_type)
+        return Stream(self, name, body_type)
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
         """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""
@@ -217,7 +229,7 @@ class StreamWorker(BatchHandlers, Listeners, Schedules):
 
     def sync_publisher(self) -> SyncPublisher:
         """A publisher for programs without an event loop. It may be shared by threads, and used on after a fork."""
-        return SyncPublisher(self.codec, lambda: Endpoint(self.settings().read_redis_url))
+        return SyncPublisher(self.codec, lambda: self._where())  # which may be another place by then
 
     def encode(
         self,
@@ -234,23 +246,6 @@ class StreamWorker(BatchHandlers, Listeners, Schedules):
         if len(outgoing.fields) > MOST_VALUES:
             raise EncodeError(f"an entry of more than {MOST_VALUES // 2} fields cannot be published with the acknowledgement")
         return outgoing
-
-    async def publish_to(self, endpoint: Endpoint) -> None:
-        """Publish to this server from now on: a worker calls it with its own, which an option may have named."""
-        await self.close()
-        self._publisher = Publisher(lambda: endpoint)
-        self._requester = Requester(lambda: endpoint)
-
-    async def close(self) -> None:
-        """End the connections that publish and ask; a later call opens new ones."""
-        await self._requester.close()
-        await self._publisher.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     # ---- settings -----------------------------------------------------------------------------------------------------------
 

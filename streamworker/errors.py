@@ -79,7 +79,7 @@ class NotConfirmed(StreamWorkerError):
 
     def __init__(self, text: str, ids: Sequence[str]) -> None:
         super().__init__(text)
-        self.ids = list(ids)
+        self.ids: list[str] = list(ids)
 
 
 class PublishFailed(StreamWorkerError):
@@ -92,8 +92,8 @@ class PublishFailed(StreamWorkerError):
         first = min(errors)
         failed = f"{len(errors):,} of {len(ids):,} entries were not added, as far as is known"
         super().__init__(f"{failed}; the first, at {first}: {errors[first]}")
-        self.ids = list(ids)
-        self.errors = dict(errors)
+        self.ids: list[str | None] = list(ids)
+        self.errors: dict[int, StreamWorkerError] = dict(errors)
 
 
 class GroupLost(StreamWorkerError):

@@ -9,18 +9,20 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import time
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_type_hints
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_type_hints, overload
 
 import structlog
 
 from streamworker.codecs import Codec, Decoder
 from streamworker.delivery import Delivery, Outgoing, PublishOptions
+from streamworker.destination import Destination, name_of_stream
 from streamworker.effects import Idempotency, Transaction, Write
 from streamworker.errors import SetupError
 from streamworker.ordering import KeyReader, OrderingKey, key_reader
 from streamworker.policies import BatchLimits, DeadLetterPolicy, RetryPolicy
 from streamworker.streams.keys import keys_of
 
+Body = TypeVar("Body")
 HandlerFunction: TypeAlias = Callable[..., Any]
 Start: TypeAlias = Literal["earliest", "latest"]
 OnGroupLost: TypeAlias = Literal["resume", "earliest", "latest", "stop"]
@@ -144,18 +146,17 @@ class Context:
         """Whether the entry belongs to somebody else by now; whatever this handler still does, another one does too."""
         return self.delivery.lease.lost
 
-    def publish(
-        self,
-        stream: str,
-        body: Any,
-        **options: Unpack[PublishOptions],
-    ) -> Awaitable[None]:
+    @overload
+    def publish(self, stream: Destination[Body], body: Body, **options: Unpack[PublishOptions]) -> Awaitable[None]: ...
+    @overload
+    def publish(self, stream: str, body: object, **options: Unpack[PublishOptions]) -> Awaitable[None]: ...
+    def publish(self, stream: str | Destination[Any], body: Any, **options: Unpack[PublishOptions]) -> Awaitable[None]:
         """Publish when, and only if, this delivery is acknowledged: both happen in one atomic step, or neither.
 
         May be awaited or not, so plain functions can call it. The entry's id is not known before the commit, so none is returned.
         Raises `EncodeError` when the body cannot be written.
         """
-        outgoing = self._encode(stream, body, **options)
+        outgoing = self._encode(name_of_stream(stream, body), body, **options)
         if self._publishes is None:
             self._publishes = []
         self._publishes.append(outgoing)

@@ -35,6 +35,7 @@ class Publisher:
         self._links: dict[bool, Link] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idmp = True
+        self._virtual_time = False
         self._durable: set[tuple[int, bool]] = set()
 
     async def publish(self, posting: Posting) -> str:
@@ -102,7 +103,7 @@ class Publisher:
 
     async def _write(self, wire: Wire, posting: Posting) -> Reply:
         """The server's answer; what it does not know, or has forgotten, is said in another way, for then nothing was written."""
-        command = publishing.command_or_step(posting, idmp=self._idmp)
+        command = publishing.command_or_step(posting, idmp=self._idmp, virtual_time=self._virtual_time)
         try:
             if isinstance(command, tuple) and not isinstance(command, publishing.Step):
                 return await wire.call(*command, within=REPLY_SECONDS)
@@ -138,7 +139,8 @@ class Publisher:
                 outcomes |= dict.fromkeys(rest[span.start :], lost)
                 break
             positions = rest[span.start : span.stop]
-            packed = [pack(publishing.command_of(postings[position], idmp=self._idmp)) for position in positions]
+            said = {"idmp": self._idmp, "virtual_time": self._virtual_time}
+            packed = [pack(publishing.command_of(postings[position], **said)) for position in positions]
             flying.append((positions, wire.call_many(packed, within=MANY_SECONDS)))
         while flying:
             await self._land(wire, postings, *flying.popleft(), outcomes)
@@ -194,6 +196,7 @@ class Publisher:
         link = self._links.get(durable)
         if link is None:
             link = self._links[durable] = Link(self._endpoint())
+            self._virtual_time = link.endpoint.virtual_time
         return link
 
 

@@ -160,7 +160,8 @@ class SyncPublisher:
         rest = todo[alone:]
         for span in chunks([postings[position] for position in rest], most=CHUNK, most_bytes=CHUNK_BYTES):
             positions = rest[span.start : span.stop]
-            packed = [pack(publishing.command_of(postings[position], idmp=self._idmp)) for position in positions]
+            said = {"idmp": self._idmp, "virtual_time": link.virtual_time}
+            packed = [pack(publishing.command_of(postings[position], **said)) for position in positions]
             for position, reply in zip(positions, link.call_many(packed), strict=True):
                 again = publishing.has_forgotten(reply)
                 outcomes[position] = self._outcome(link, postings[position]) if again else reply

@@ -21,11 +21,6 @@ hypothesis.settings.load_profile("streamworker")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--streamworker-redis",
-        metavar="URL",
-        help="run the tests of the `server` fixture against this server instead; ALL ITS DATA is deleted before each of them",
-    )
-    parser.addoption(
         "--servers",
         metavar="all|fast|NAME,NAME",
         help=f"which servers tests run against: every one that is present, {' and '.join(FAST)} only, or some of {', '.join(KINDS)}; "
@@ -36,15 +31,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "matrix: belongs to the conformance of a server, and runs on every server that is present")
     config.addinivalue_line("markers", "one_server: takes long, and runs on one server unless --servers asks for more")
-    if config.getoption("--streamworker-redis") and getattr(config.option, "numprocesses", None):
+    if _given_url(config) and getattr(config.option, "numprocesses", None):
         raise pytest.UsageError("--streamworker-redis gives one server, which tests empty: leave -n out, or set it to 0")
     chosen = (config.getoption("--servers") or "all").split(",")
     if chosen not in (["all"], ["fast"]) and (unknown := set(chosen).difference(KINDS)):
         raise pytest.UsageError(f"--servers: there is no {', '.join(sorted(unknown))}; there are all, fast, {', '.join(KINDS)}")
 
 
+def _given_url(config: pytest.Config) -> str | None:
+    """The server of --streamworker-redis, an option of our plugin: the tests of `server` run on it, and ALL ITS DATA is deleted."""
+    where: str | None = config.getoption("--streamworker-redis", default=None)
+    return None if where in (None, "fake", "embedded") else where
+
+
 def pytest_report_header(config: pytest.Config) -> str | list[str]:
-    url = config.getoption("--streamworker-redis")
+    url = _given_url(config)
     if url is None:
         return report()
     address = urlsplit(url)
@@ -54,7 +55,7 @@ def pytest_report_header(config: pytest.Config) -> str | list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     kinds = _kinds_for(metafunc)
     if "server" in metafunc.fixturenames:
-        url = metafunc.config.getoption("--streamworker-redis")
+        url = _given_url(metafunc.config)
         metafunc.parametrize("server", kinds if url is None else [pytest.param(GivenServer(url), id="given")], indirect=True)
     if "server_kind" in metafunc.fixturenames:
         metafunc.parametrize("server_kind", kinds)

@@ -38,12 +38,14 @@ class Endpoint:
 
     In place of the URL there may be something that reads it: it is read anew for each connection, so that a rotated password is taken
     up. While what it reads is no URL, or cannot be read, the last good one stands. The URL is shown without its secrets.
+    With `virtual_time` the scripts take the time from a key, which a test moves (`rehearsing.py`).
     """
 
-    def __init__(self, url: str | Callable[[], str], client_name: str | None = None) -> None:
+    def __init__(self, url: str | Callable[[], str], client_name: str | None = None, *, virtual_time: bool = False) -> None:
         self._source = url
         self._last_good: str | None = None
         self.client_name = client_name
+        self.virtual_time = virtual_time
 
     @property
     def url(self) -> str:

@@ -24,5 +24,5 @@ def _fastest() -> Callable[[tuple[Argument, ...]], bytes]:
     return cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)
 
 
-pack = _fastest()
+pack: Callable[[tuple[Argument, ...]], bytes] = _fastest()
 """The command in the protocol. Raises `ValueError` for text that is none, such as half a surrogate pair."""

@@ -17,7 +17,7 @@ from streamworker.posting import MILLISECOND, WINDOW, Durability, Posting
 from streamworker.streams.faults import sentence
 from streamworker.streams.keys import once_key, schedule_keys
 from streamworker.streams.packing import Argument
-from streamworker.streams.scripts import Script, script
+from streamworker.streams.scripts import Script, on_virtual_time, script
 from streamworker.streams.wire import Link, Reply
 
 _MINE = "1"
@@ -46,19 +46,20 @@ async def add(link: Link, outgoing: Outgoing) -> str:
     return reply.decode()
 
 
-def command_or_step(posting: Posting, *, idmp: bool) -> tuple[Argument, ...] | Step:
-    """What writes this entry. `idmp` says whether the server may know XADD IDMP."""
+def command_or_step(posting: Posting, *, idmp: bool, virtual_time: bool = False) -> tuple[Argument, ...] | Step:
+    """What writes this entry. `idmp` says whether the server may know XADD IDMP, `virtual_time` whether a test moves its time."""
     if posting.is_scheduled:
-        return _schedule(posting)
+        step = _schedule(posting)
+        return step._replace(script=on_virtual_time(step.script)) if virtual_time else step
     # A server that finds the id by itself writes nothing, so there would be nothing for WAIT to wait for: a script does.
     if posting.dedupe_id is None or (idmp and posting.window_ms is None and posting.durability is None):
         return _xadd(posting)
     return _once(posting)
 
 
-def command_of(posting: Posting, *, idmp: bool) -> tuple[Argument, ...]:
+def command_of(posting: Posting, *, idmp: bool, virtual_time: bool = False) -> tuple[Argument, ...]:
     """The same as a command, for a server that knows the scripts."""
-    made = command_or_step(posting, idmp=idmp)
+    made = command_or_step(posting, idmp=idmp, virtual_time=virtual_time)
     return made.by_digest() if isinstance(made, Step) else made
 
 

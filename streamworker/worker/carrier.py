@@ -6,9 +6,21 @@ import asyncio
 from collections.abc import Callable
 from random import random
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
-from streamworker.delivery import ACK, SUCCEEDED, Ack, Failed, Interrupted, Interruption, Outcome, RetryLater, Unroutable
+from streamworker.delivery import (
+    ACK,
+    SUCCEEDED,
+    Ack,
+    Delivery,
+    Failed,
+    Interrupted,
+    Interruption,
+    Outcome,
+    RetryLater,
+    Unroutable,
+    Verdict,
+)
 from streamworker.effects import Idempotency
 from streamworker.errors import CommitRefused
 from streamworker.handlers import Handler
@@ -24,6 +36,9 @@ from streamworker.worker.plan import Plan
 from streamworker.worker.settlement import Settlement
 from streamworker.worker.suspects import Suspects
 from streamworker.worker.trips import BatchedTrip, Start, Trip
+
+Witness: TypeAlias = Callable[[Delivery, Handler | None, Outcome, Verdict], None]
+"""Is told of every delivery what happened and what was decided."""
 
 
 class Carrier:
@@ -41,7 +56,13 @@ class Carrier:
         self._log = log
         self._types_of = {binding.keys.stream: binding.known_types for binding in plan.bindings}
         self._tells_successes = tells_successes(log)
+        self._witness: Witness | None = None
         self._closed = False
+
+    def be_seen_by(self, witness: Witness) -> None:
+        """Tell `witness` what happened to every delivery, and what was decided about it."""
+        self._witness = witness
+        self._tells_successes = True
 
     def connect(self, suspects: Suspects, once: Once, order: Order, start: Start, freed: Callable[[Trip], None]) -> None:
         """Name those who need the carrier themselves, or a consumer's parts that are made after it.
@@ -75,7 +96,7 @@ class Carrier:
             # By far the most frequent end: nothing is left to do that could fail or has to be waited for, and no thread was needed.
             self._acks.gather(delivery.lease)
             if self._tells_successes:
-                log_verdict(self._log, delivery, handler, ACK, perf_counter() - trip.began)
+                self._tell(trip, SUCCEEDED, ACK)
             trip.has_left = True
             self._freed(trip)
             self._settled()
@@ -138,15 +159,19 @@ class Carrier:
         retry, dead_letter = self._policies(handler)
         crowded = self._order.is_crowded(trip)
         verdict = decide(outcome, delivery, retry, random(), crowded=crowded)  # noqa: S311  # jitter
-        seconds = perf_counter() - trip.began
         if not isinstance(verdict, Ack):
-            log_verdict(self._log, delivery, handler, verdict, seconds)
+            self._tell(trip, outcome, verdict)
         if trip.ticket is not None and isinstance(verdict, RetryLater):
             await self._order.stay(trip, verdict)
             return
         await self._settlement.settle(delivery, handler, dead_letter, verdict)
         if isinstance(verdict, Ack):  # only now, for what it publishes may be refused
-            log_verdict(self._log, delivery, handler, verdict, seconds)
+            self._tell(trip, outcome, verdict)
+
+    def _tell(self, trip: Trip, outcome: Outcome, verdict: Verdict) -> None:
+        log_verdict(self._log, trip.delivery, trip.handler, verdict, perf_counter() - trip.began)
+        if self._witness is not None:
+            self._witness(trip.delivery, trip.handler, outcome, verdict)
 
     def _broke_off(self, trip: Trip, error: Exception) -> None:
         self._log.error("delivery.unsettled", stream=trip.delivery.stream, entry_id=trip.delivery.id, exc_info=error)

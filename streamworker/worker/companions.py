@@ -29,14 +29,14 @@ class Companions:
     ) -> None:
         self._scheduler = Scheduler(link, bindings, log)
         self._tickers = [Ticker(schedule, link, log) for schedule in app.schedules]
-        self._listenings = [Listening(listener, endpoint, state, log) for listener in app.listeners]
+        self.listenings: list[Listening] = [Listening(listener, endpoint, state, log) for listener in app.listeners]
 
     def parts(self) -> list[Coroutine[Any, Any, None]]:
         """What is to be run."""
-        ticking, listening = [one.run() for one in self._tickers], [one.run() for one in self._listenings]
+        ticking, listening = [one.run() for one in self._tickers], [one.run() for one in self.listenings]
         return [self._scheduler.run(), *ticking, *listening]
 
     @property
     def began(self) -> list[asyncio.Event]:
         """What is awaited before the process counts as ready."""
-        return [listening.began for listening in self._listenings]
+        return [listening.began for listening in self.listenings]

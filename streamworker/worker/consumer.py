@@ -15,7 +15,7 @@ from streamworker.streams import groups
 from streamworker.streams.keys import name_claim
 from streamworker.streams.wire import Link
 from streamworker.worker.batch_carrier import BatchCarrier
-from streamworker.worker.carrier import Carrier
+from streamworker.worker.carrier import Carrier, Witness
 from streamworker.worker.crew import Crew
 from streamworker.worker.executor import Executor
 from streamworker.worker.gathering import Gathering
@@ -23,7 +23,7 @@ from streamworker.worker.intake import Intake
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.names import NameClaim
 from streamworker.worker.once import Once
-from streamworker.worker.order import Order
+from streamworker.worker.order import CallLater, Order
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import pools_of
 from streamworker.worker.promoter import Promoter
@@ -145,10 +145,31 @@ class Consumer:
         self._turns.start_what_may()
         self._reader.go_on()
 
+    def be_seen_by(self, witness: Witness) -> None:
+        """Tell `witness` of every delivery what happened to it and what was decided."""
+        self._carrier.be_seen_by(witness)
+
+    def be_woken_by(self, call_later: CallLater) -> None:
+        """Have this call when what is retried in its place is due, in place of the event loop."""
+        self._order.be_woken_by(call_later)
+
+    def lose(self, lease: Lease, why: str) -> None:
+        """Give a lease up, and interrupt the handler that runs under it; the entry stays pending with whoever has it."""
+        self._leases.lose(lease, why)
+
+    def sweep(self) -> None:
+        """Look now for entries whose lease ran out, and not only when it is time to."""
+        self._reclaimer.sweep()
+
     @property
     def busy(self) -> int:
         """How many entries are held, but for those that wait in their order, and threads that outlast theirs."""
         return self._leases.count + self._executor.overdue - self._order.waiting
+
+    @property
+    def at_rest(self) -> int:
+        """How many of the entries that are held wait for the time of a retry in place."""
+        return self._order.at_rest
 
     @property
     def is_still(self) -> bool:

@@ -39,9 +39,9 @@ class _Prepared:
     __slots__ = ("chain", "contexts", "handler", "timeout")
 
     def __init__(self, handler: Handler, chain: CallNext | None) -> None:
-        self.handler = handler
-        self.chain = chain
-        self.timeout = None if handler.timeout is None else handler.timeout.total_seconds()
+        self.handler: Handler = handler
+        self.chain: CallNext | None = chain
+        self.timeout: float | None = None if handler.timeout is None else handler.timeout.total_seconds()
         self.contexts: dict[str, contextvars.Context] = {}
 
 

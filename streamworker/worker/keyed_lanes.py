@@ -50,6 +50,13 @@ class KeyedLanes(Generic[Item]):
         """How many items wait for an earlier one of their key, or for their time."""
         return self.waiting - len(self._open) - len(self._open_beside)
 
+    @property
+    def at_rest(self) -> int:
+        """How many items wait for the time of the first of their line, itself included; none while the lanes are closed."""
+        if self.closed:
+            return 0
+        return sum(len(line) for key, line in self._lines.items() if line[0].resting and key not in self._running)
+
     def has_earlier(self, key: Hashable, place: Place) -> bool:
         """Whether one of this key runs, or an earlier one than this waits."""
         return key in self._running or (key in self._lines and self._lines[key][0].place < place)

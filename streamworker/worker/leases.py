@@ -90,6 +90,10 @@ class LeaseKeeper:
                     del held[place]
         self._on_dropped()
 
+    def lose(self, lease: Lease, why: str) -> None:
+        """Give it up, as if it had been taken over."""
+        self._lose([lease], why)
+
     def find(self, key: str, entry_id: str) -> Lease | None:
         """The lease of an entry that we hold."""
         with self._lock:

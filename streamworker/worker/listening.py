@@ -33,7 +33,8 @@ class Listening:
         self._state = state
         self._log = log.bind(listener=listener.name, stream=listener.stream)
         self._trouble = Trouble(log, "listening", listener=listener.name, stream=listener.stream)
-        self._place = Place(listener.start if listener.start == "$" or "-" in listener.start else f"{listener.start}-0")
+        self.place: Place = Place(listener.start if listener.start == "$" or "-" in listener.start else f"{listener.start}-0")
+        """How far it has heard: what is up to there was given to the function, and that has ended."""
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="streamworker-listener")
         self.began: asyncio.Event = asyncio.Event()
         """Set when it is known where it begins: from then on nothing is missed. Or when that was tried in vain for the first time."""
@@ -56,23 +57,27 @@ class Listening:
             self._threads.shutdown(wait=False, cancel_futures=True)
             await self._link.close()
 
+    async def is_caught_up(self, link: Link) -> bool:
+        """Whether there is nothing that it has not heard; asked over `link`, because its own blocks."""
+        return not (await listen(link, self._listener.stream, self.place, count=1)).entries
+
     async def _turn(self) -> None:
         """Hear what there is; where there is nothing, wait until there is."""
-        is_new = self._place.last_id == "$"
-        heard = await listen(self._link, self._listener.stream, self._place, count=PAGE)
+        is_new = self.place.last_id == "$"
+        heard = await listen(self._link, self._listener.stream, self.place, count=PAGE)
         self.began.set()
         if heard.lost != 0:
             self._log.warning(
                 "listener.gap",
                 entries=heard.lost,
-                after=self._place.last_id,
+                after=self.place.last_id,
                 why="they were trimmed or deleted before this process could read them",
             )
         for entry in heard.entries:
             await self._hear(entry)
-        self._place = heard.place
+        self.place = heard.place
         if not heard.entries and not is_new:
-            await until_more(self._link, self._listener.stream, self._place, block_ms=BLOCK_MS)
+            await until_more(self._link, self._listener.stream, self.place, block_ms=BLOCK_MS)
 
     async def _hear(self, entry: Entry) -> None:
         """Call the function; whatever it raises is said, and the next entry comes."""

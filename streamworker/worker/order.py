@@ -6,10 +6,11 @@ Such a delivery stays where it is: its entry pending, its lease renewed, its att
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 from streamworker.delivery import Crashed, Delivery, Interrupted, Interruption, Lease, Malformed, Outcome, RetryLater
 from streamworker.errors import DecodeError
@@ -32,6 +33,18 @@ MOST_FAILED = 8_000_000
 """Of more failed attempts the server's scripts would not know the exact number any more."""
 
 SAY_SO_EVERY_SECONDS = 60.0
+
+
+class Timer(Protocol):
+    """What will call somebody later."""
+
+    def cancel(self) -> None:
+        """Do not."""
+        ...
+
+
+CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]
+"""Calls a function in so many seconds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,7 +74,8 @@ class Order:
             handler.name: _Ordered(handler, pool, HELD_UP_PER_PLACE * plan.limits[handler.name])
             for handler, pool in _ordered(pools)
         }
-        self._resting: dict[int, tuple[asyncio.TimerHandle, _Ordered, Trip]] = {}
+        self._resting: dict[int, tuple[Timer, _Ordered, Trip]] = {}
+        self._call_later: CallLater = asyncio.get_running_loop().call_later
         self._draining = False
 
     def __bool__(self) -> bool:
@@ -72,6 +86,15 @@ class Order:
     def waiting(self) -> int:
         """How many deliveries wait here; nothing of them runs."""
         return sum(ordered.lanes.waiting for ordered in self._of.values())
+
+    @property
+    def at_rest(self) -> int:
+        """How many of them wait for the time of a retry to come, their own or that of an earlier one of their key."""
+        return sum(ordered.lanes.at_rest for ordered in self._of.values())
+
+    def be_woken_by(self, call_later: CallLater) -> None:
+        """Have this call when a retry is due, in place of the event loop."""
+        self._call_later = call_later
 
     def is_crowded(self, trip: Trip) -> bool:
         """Whether so many are held up that nothing more can be read, so that a key that never gets on would hold up all others too."""
@@ -172,7 +195,7 @@ class Order:
         resting = not delivery.lease.lost and again.after > timedelta(0)
         self._line_up(ordered, next_one, ticket, resting=resting)
         if resting:
-            timer = asyncio.get_running_loop().call_later(again.after.total_seconds(), self._wake, ordered, next_one)
+            timer = self._call_later(again.after.total_seconds(), partial(self._wake, ordered, next_one))
             self._resting[id(delivery.lease)] = timer, ordered, next_one
 
     def _wake(self, ordered: _Ordered, trip: Trip) -> None:

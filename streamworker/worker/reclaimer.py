@@ -56,14 +56,15 @@ class Reclaimer:
         self._paused = False
         self._troubles: dict[str, Trouble] = {}
         self._cursors: dict[str, str] = {}
-        self._stopping = asyncio.Event()
+        self._stopping = False
+        self._woken = asyncio.Event()
 
     async def run(self) -> None:
         """Sweep until stopped."""
         interval = self._interval_seconds()
         pause = interval * uniform(0, 1)  # noqa: S311  # a fleet that starts together does not sweep together
         nobody_alone, began = True, 0.0
-        while not await happens_within(self._stopping, pause):
+        while not await self._stopped_within(pause):
             if nobody_alone:
                 began = monotonic()
             unfinished = await self._round()
@@ -81,7 +82,13 @@ class Reclaimer:
 
     def stop(self) -> None:
         """Begin nothing new; `run` returns when the sweep in hand has been taken in."""
-        self._stopping.set()
+        self._stopping = True
+        self._woken.set()
+
+    def sweep(self) -> None:
+        """Sweep now. Who asks for it vouches that what looks abandoned is: nothing kept its worker from renewing."""
+        self._guard.trust()
+        self._woken.set()
 
     def pause(self) -> None:
         """Take nothing until `resume`."""
@@ -90,6 +97,12 @@ class Reclaimer:
     def resume(self) -> None:
         """Go on."""
         self._paused = False
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        if not self._stopping:
+            self._woken.clear()
+            await happens_within(self._woken, seconds)
+        return self._stopping
 
     async def _round(self) -> bool:
         """Look after all streams, another one first each time; answers whether there was more than could be taken."""
@@ -136,7 +149,7 @@ class Reclaimer:
     @property
     def _must_not(self) -> bool:
         """Whether nothing may be taken: we end, are paused, memory is full, or what is taken could not be kept."""
-        return self._stopping.is_set() or self._paused or self._budget.left == 0 or not self._intake.can_keep
+        return self._stopping or self._paused or self._budget.left == 0 or not self._intake.can_keep
 
     @property
     def _must_wait(self) -> bool:

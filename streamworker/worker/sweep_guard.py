@@ -30,6 +30,10 @@ class SweepGuard:
         """Something went wrong: give every worker the time to renew what is its own."""
         self._held_until = max(self._held_until, now + self._lease * HOLD_FOR)
 
+    def trust(self) -> None:
+        """Somebody knows better: end the hold."""
+        self._held_until = 0.0
+
     def holds(self, now: float) -> bool:
         """Whether it is too early to sweep."""
         return now < self._held_until

@@ -49,7 +49,7 @@ class Ticker:
         try:
             while True:
                 try:
-                    wait = await self._turn()
+                    wait = await self.turn()
                 except ConnectionLost:
                     await tries.wait()  # the reader says it
                 except ServerError as error:
@@ -65,11 +65,19 @@ class Ticker:
                     self._trouble.is_over()
                     await asyncio.sleep(wait)
         finally:
-            if self._threads is not None:
-                self._threads.shutdown(wait=False, cancel_futures=True)
+            self.close()
 
-    async def _turn(self) -> float:
-        """Publish what is due; answers for how many seconds nothing is."""
+    def close(self) -> None:
+        """End the thread, if there is one."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def following_ms(self, now_ms: int) -> int:
+        """The first tick after this moment."""
+        return self._schedule.ticks.following(now_ms)
+
+    async def turn(self) -> float:
+        """Publish what is due; answers for how many seconds nothing is. Raises what making the body raises."""
         schedule = self._schedule
         clock = await ticking.look(self._link, schedule.stream, schedule.name)
         tick, missed = due(schedule.ticks, schedule.missed, clock.last_ms, clock.now_ms)
@@ -86,7 +94,7 @@ class Ticker:
         return self._seconds_to_next(clock)
 
     def _seconds_to_next(self, clock: Clock) -> float:
-        following = self._schedule.ticks.following(max(clock.now_ms, clock.last_ms))
+        following = self.following_ms(max(clock.now_ms, clock.last_ms))
         wait = (following - clock.now_ms) / 1000
         spread = min(SPREAD.total_seconds(), wait / 10)
         # S311: it spreads a fleet, and guards nothing.

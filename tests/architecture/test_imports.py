@@ -21,17 +21,17 @@ ROOT = Path(streamworker.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
     {"effects"},
-    {"delivery"},
+    {"delivery", "destination"},
     {"addresses", "posting"},
     {"policies", "codecs", "settings", "streams", "embedded", "ticks"},
     {"ordering"},
     {"handlers", "outgoing", "admin"},
     {"publisher", "sync_publisher", "requester"},
-    {"registration", "schedules", "listeners"},
+    {"registration", "schedules", "listeners", "stream", "connected"},
     {"batching"},
     {"app", "observe"},
     {"worker", PACKAGE},
-    {"supervisor"},
+    {"supervisor", "testing"},
     {"demo", "bench"},
     {"cli"},
     {"__main__"},
@@ -41,8 +41,8 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "effects", "entries", "errors", "addresses", "posting", "ticks", "policies", "codecs", "ordering",
-    "streams.keys",    "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
+    "delivery", "destination", "effects", "entries", "errors", "addresses", "posting", "ticks", "policies", "codecs", "ordering",
+    "streams.keys", "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {

@@ -258,6 +258,7 @@ class Runner:
             "TERM": "dumb",
             "NO_COLOR": "1",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTEST_PLUGINS": "pytest_asyncio.plugin,streamworker.testing.plugin",
             "COLUMNS": "132",
             "LINES": "50",
         }

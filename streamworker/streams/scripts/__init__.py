@@ -29,6 +29,9 @@ PRELUDES: dict[str, tuple[str, ...]] = {
 }
 """What stands in front of which scripts."""
 
+ON_REAL_TIME = frozenset({"reclaim"})
+"""What compares the server's clock with idle times, which no test can move."""
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -39,12 +42,13 @@ class Script:
 
     async def run(self, link: Link, keys: Sequence[str], arguments: Sequence[Argument], *, within: float = 5.0) -> Reply:
         """Run it over `link`; its reply may take `within` seconds. Raises `ConnectionLost` or `ServerError`."""
+        wanted = on_virtual_time(self) if link.endpoint.virtual_time else self
         try:
-            return await link.call("EVALSHA", self.digest, len(keys), *keys, *arguments, within=within)
+            return await link.call("EVALSHA", wanted.digest, len(keys), *keys, *arguments, within=within)
         except ServerError as error:
             if error.code != "NOSCRIPT":
                 raise
-        return await link.call("EVAL", self.source, len(keys), *keys, *arguments, within=within)
+        return await link.call("EVAL", wanted.source, len(keys), *keys, *arguments, within=within)
 
 
 class BlockingLink:
@@ -57,7 +61,13 @@ class BlockingLink:
 
     def run(self, wanted: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
         """Run a script. Raises `ConnectionLost` or `ServerError`."""
+        wanted = on_virtual_time(wanted) if self.virtual_time else wanted
         return self._call("EVAL", wanted.source, len(keys), *keys, *arguments)
+
+    @property
+    def virtual_time(self) -> bool:
+        """Whether a test moves the server's time."""
+        return self._endpoint.virtual_time
 
     def call(self, *command: Argument) -> Reply:
         """Send a command. Raises `ConnectionLost`, which says whether it may have run, or `ServerError`."""
@@ -131,6 +141,21 @@ class BlockingLink:
 @cache
 def script(name: str) -> Script:
     """The script `name`.lua of this package, with its preludes in front."""
-    parts = (*PRELUDES.get(name, ()), name)
-    source = b"\n".join(files(__name__).joinpath(f"{part}.lua").read_bytes() for part in parts)
+    return _joined(*map(_text, (*PRELUDES.get(name, ()), name)))
+
+
+@cache
+def on_virtual_time(wanted: Script) -> Script:
+    """The same script, to which the server's time is what a test has made it."""
+    if wanted in map(script, ON_REAL_TIME):
+        return wanted
+    return _joined(_text("virtual_time"), wanted.source)
+
+
+def _text(name: str) -> bytes:
+    return files(__name__).joinpath(f"{name}.lua").read_bytes()
+
+
+def _joined(*parts: bytes) -> Script:
+    source = b"\n".join(parts)
     return Script(source, sha1(source, usedforsecurity=False).hexdigest())
