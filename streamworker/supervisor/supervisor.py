@@ -162,7 +162,8 @@ class Supervisor:
             self._give_up(ExitCode.FAILURE)
         else:
             pause = pause_seconds(place.early_deaths, random())  # noqa: S311  # jitter
-            self._log.warning("child.restarting", after_s=round(pause, 3), early_deaths=place.early_deaths)
+            log = self._log if child is None else child.log
+            log.warning("child.restarting", after_s=round(pause, 3), early_deaths=place.early_deaths)
             await happens_within(place.closed, pause)
 
     def _is_in_vain(self, code: int) -> bool:
