@@ -101,6 +101,41 @@ def test_a_drain_that_interrupts_a_handler_does_not_speak_in_its_name(server, re
         assert {(fleet.ledger("started")[0]["consumer"], worker.pid)} == {(line["consumer"], line["pid"]) for line in lines}
 
 
+FAILING_LIFESPAN = """
+from contextlib import asynccontextmanager
+from streamworker import StreamWorker
+
+@asynccontextmanager
+async def lifespan(app):
+    raise RuntimeError("no payments today")
+    yield
+
+app = StreamWorker(group="billing", lifespan=lifespan)
+
+@app.handler("orders")
+async def charge(order: dict[str, str]) -> None: ...
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_lifespan_that_raises_is_one_record(server, tmp_path, workers):
+    """Away from a terminal: its traceback once, as JSON, however many processes die of it; and exit code 1 for the first."""
+    (tmp_path / "failing.py").write_text(FAILING_LIFESPAN)
+    with a_fleet(server.url, tmp_path) as fleet:
+        worker = fleet.start("--workers", workers, app=str(tmp_path / "failing.py"), ready=False)
+        if workers == "1":
+            assert 1 == worker.wait(20)
+            told = fleet.logged(worker, "worker.failed")
+        else:
+            told = fleet.until_logged(worker, "child.exited", 3)
+            assert ["RuntimeError: no payments today"] * len(told) == [line["said"] for line in told]
+        text = (tmp_path / "worker-0.log").read_text()
+
+        assert 1 == len([line for line in told if "no payments today" in line.get("exception", "")])
+        assert 1 == text.count("Traceback")
+        assert "\u256d" not in text
+
+
 def test_a_worker_on_a_terminal_says_why_it_does_not_roll(server, tmp_path):
     """HUP is what a terminal sends when it closes."""
     master, terminal = os.openpty()

@@ -207,7 +207,20 @@ def test_a_database_is_a_number(url: str, database: int) -> None:
     assert database == Endpoint(url).connection().db
 
 
-@pytest.mark.parametrize("option", ["host=other", "port=7", "path=/s", "connection_class=x", "credential_provider=x", "parser_class=x", "encoding=utf-16", "nonsense=1", "retry=x"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "host=other",
+        "port=7",
+        "path=/s",
+        "connection_class=x",
+        "credential_provider=x",
+        "parser_class=x",
+        "encoding=utf-16",
+        "nonsense=1",
+        "retry=x",
+    ],
+)
 def test_an_option_that_is_not_known_is_refused(option: str) -> None:
     """And not handed on to a library that would fall over it in the middle of connecting."""
     with pytest.raises(SetupError, match="an option that is not known"):
