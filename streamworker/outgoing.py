@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 from streamworker.codecs import Codec
@@ -66,6 +66,7 @@ def encode_many(
     codec: Codec, stream: str, bodies: Iterable[Any], dedupe_ids: Sequence[str] | None, options: SendOptions
 ) -> Iterator[Posting]:
     """How each of these is to be written. Raises `EncodeError`."""
+    check_stream(stream)
     entry, ways = split(options)
     if ways.get("dedupe_id") is not None:
         raise EncodeError("one dedupe_id for many entries would let through the first alone: give dedupe_ids, one for each")
@@ -73,7 +74,11 @@ def encode_many(
         if ways.get("dedupe_window") is not None:
             raise EncodeError("dedupe_window says how long dedupe_ids are remembered: give them too")
         posts = Posts(**ways) if ways else PLAIN
-        yield from (posts.of(encode_outgoing(codec, stream, body, **entry)) for body in bodies)
+        for position, body in enumerate(bodies):
+            try:
+                yield posts.of(encode_outgoing(codec, stream, body, **entry))
+            except EncodeError as error:
+                raise _of(position, bodies, error) from None
         return
     if isinstance(dedupe_ids, str):
         raise EncodeError("dedupe_ids is a list with one id for each body")
@@ -81,5 +86,14 @@ def encode_many(
     if len(listed) != len(ids):
         raise EncodeError(f"there are {len(listed):,} bodies and {len(ids):,} dedupe_ids: give one for each")
     posts = Posts(**{**ways, "dedupe_id": ids[0]}) if ids else Posts()
-    for body, dedupe_id in zip(listed, ids, strict=True):
-        yield posts.of(encode_outgoing(codec, stream, body, **entry), dedupe_id)
+    for position, (body, dedupe_id) in enumerate(zip(listed, ids, strict=True)):
+        try:
+            yield posts.of(encode_outgoing(codec, stream, body, **entry), dedupe_id)
+        except EncodeError as error:
+            raise _of(position, listed, error) from None
+
+
+def _of(position: int, bodies: Iterable[Any], error: EncodeError) -> EncodeError:
+    """The error of one of several bodies, which says of which one."""
+    of_all = f" of {len(bodies):,}" if isinstance(bodies, Sized) else ""
+    return EncodeError(f"body {position + 1:,}{of_all}: {error}")

@@ -219,11 +219,30 @@ def _content(variable: str, path: str) -> str:
     return content
 
 
+def in_plain_words(problem: str) -> str:
+    """What pydantic says of a value, as a sentence about what it is meant to be."""
+    for pattern, words in _WORDS:
+        problem = pattern.sub(words, problem)
+    return problem
+
+
+_WORDS = [
+    (re.compile("^Value error, "), ""),
+    (re.compile("^Input should be greater than or equal to (.*)"), r"it is \1 at least"),
+    (re.compile("^Input should be less than or equal to (.*)"), r"it is \1 at most"),
+    (re.compile("^Input should be greater than (.*)"), r"it is more than \1"),
+    (re.compile("^Input should be a valid integer.*"), "it is a whole number"),
+    (re.compile("^Input should be a valid number.*"), "it is a number"),
+    (re.compile("^Input should be "), "it is "),
+    (re.compile(r"datetime\.timedelta\(0\)"), "0s"),
+]
+
+
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
     sentences = []
     for problem in error.errors(include_input=False, include_url=False):
         name = str(problem["loc"][0])
-        sentences.append(f"{origin.get(name, f'setting {name}')}: {problem['msg'].removeprefix('Value error, ')}")
+        sentences.append(f"{origin.get(name, f'setting {name}')}: {in_plain_words(problem['msg'])}")
     return "; ".join(sentences)
 
 

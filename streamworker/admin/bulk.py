@@ -51,17 +51,18 @@ async def carry_out(
     """
     size = TOGETHER if interval is None else 1
     loop = asyncio.get_running_loop()
-    due = loop.time()
+    due, waits = loop.time(), False
     async for page in pages:
         for start in range(0, len(page), size):
+            if waits:
+                await _wait(stop, due)
             if stop.is_set():
                 return
             await _carry_out_together(page[start : start + size], step, tally)
             progressed()
             if interval is not None:
                 # Late ones are not caught up with: a rate is asked for to spare somebody.
-                due = max(loop.time(), due + interval.total_seconds())
-                await _wait(stop, due)
+                due, waits = max(loop.time(), due + interval.total_seconds()), True
 
 
 async def _carry_out_together(letters: Sequence[DeadLetterEntry], step: Step, tally: Tally) -> None:

@@ -34,8 +34,11 @@ async def stream_exists(link: Link, key: str) -> bool:
     return kind == "stream"
 
 
-async def choose_group(link: Link, stream: str, named: str | None) -> str:
-    """The group that is meant: the named one, or the only one there is. Raises `SetupError` when there is none, or no such group."""
+async def choose_group(link: Link, stream: str, named: str | None, *, hint: str = "") -> str:
+    """The group that is meant: the named one, or the only one there is. Raises `SetupError` when there is none, or no such group.
+
+    `hint` is what to add where there is no such stream.
+    """
     there = await stream_exists(link, stream)
     names = [info.name for info in await groups.describe(link, stream)] if there else []
     if named is not None:
@@ -44,9 +47,7 @@ async def choose_group(link: Link, stream: str, named: str | None) -> str:
             raise SetupError(sentence) if there else NoSuchStream(stream, sentence)
         return named
     if not there:
-        raise NoSuchStream(
-            stream, f"there is no stream {stream!r}; if it had a group whose dead letters are still there, name it with --group"
-        )
+        raise NoSuchStream(stream, f"there is no stream {stream!r}{hint}")
     if not names:
         raise SetupError(f"stream {stream!r} has no group yet: a worker makes its group when it starts")
     if len(names) > 1:

@@ -46,11 +46,13 @@ def bench(
     from streamworker.bench.trial import Plan, measure
     from streamworker.cli.bench_screen import Bars, show_figures
     from streamworker.cli.running import loop_factory
+    from streamworker.cli.session import repair_of
     from streamworker.observe.logging import configure
     from streamworker.settings import Settings
     from streamworker.worker.exits import ExitCode
 
-    with sentences_for_errors(repair="; name your server with -u, such as -u redis://host:6379/0"):
+    rights = "it takes a user that may do all to its own keys: '~streamworker-bench-*' '~{streamworker-bench-*' +@all"
+    with sentences_for_errors(repair_of(redis_url), rights=rights):
         where = {name: value for name, value in os.environ.items() if "REDIS_URL" in name}
         settings = Settings.load(where, {"redis_url": redis_url, "concurrency": concurrency, "loop": loop}, {})
         configure("warning", "auto")

@@ -41,7 +41,7 @@ def ls(
     from streamworker.cli.dead_letters import opened, print_page, wanted
     from streamworker.cli.session import session
 
-    with session(redis_url, stream, group) as to:
+    with session(redis_url, stream, group, role="dashboard") as to:
         letters = to.run(opened(to.link, stream, group))
         to.run(print_page(to.link, letters, wanted(reason, error), count, before, output))
 
@@ -54,7 +54,7 @@ def show(
     from streamworker.cli.dead_letters import opened, print_one
     from streamworker.cli.session import session
 
-    with session(redis_url, stream, group) as to:
+    with session(redis_url, stream, group, role="dashboard") as to:
         letters = to.run(opened(to.link, stream, group))
         found = to.run(print_one(letters, dead_letter_id, output))
     if not found:

@@ -33,6 +33,7 @@ from streamworker.observe.printing import printable
 from streamworker.streams import inspecting
 from streamworker.streams.wire import Link
 
+_LEFT_BEHIND = "; if it had a group whose dead letters are still there, name it with --group"
 _ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 _MENTIONED = ("reason", "error", "handler", "attempts", "crashes", "id", "first_failed_at", "failed_at", "consumer", "version")
 _LABELS = {"id": "original id", "first_failed_at": "first failed", "failed_at": "failed"}
@@ -40,7 +41,7 @@ _LABELS = {"id": "original id", "first_failed_at": "first failed", "failed_at": 
 
 async def opened(link: Link, stream: str, group: str | None) -> DeadLetters:
     """The dead letters that are meant. Raises `SetupError` or `ServerError` with a sentence when they cannot be."""
-    letters = DeadLetters(link, stream, await choose_group(link, stream, group))
+    letters = DeadLetters(link, stream, await choose_group(link, stream, group, hint=_LEFT_BEHIND))
     await stream_exists(link, letters.keys.dead_letters)
     return letters
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
+import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -16,21 +17,25 @@ from streamworker.demo.telling import Snapshot
 
 STATE_STYLES = {"starting": "dim", "working": "green", "killed": "bold red"}
 
-WIDE = 200
-
 
 class Screen:
-    """Two bars and a line of figures, drawn anew with each snapshot; on standard error, so that the summary can be piped."""
+    """Two bars and a line of figures, drawn anew with each snapshot; on standard error, so that the summary can be piped.
+
+    Away from a terminal there are no bars, but a line whenever a worker's state has changed.
+    """
 
     def __init__(self, entries: int) -> None:
         self._bars = Progress(TextColumn("{task.description:<10}"), BarColumn(40), MofNCompleteColumn(), auto_refresh=False)
         self._published = self._bars.add_task("published", total=entries)
         self._settled = self._bars.add_task("settled", total=entries)
         self._figures = Text()
-        self._live = Live(Group(self._bars, self._figures), console=_wide_in_a_pipe(), refresh_per_second=10)
+        self._console = Console(stderr=True)
+        self._live = Live(Group(self._bars, self._figures), console=self._console, refresh_per_second=10)
+        self._told: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        self._live.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -39,6 +44,9 @@ class Screen:
     def show(self, snapshot: Snapshot) -> None:
         """Draw this."""
         count = snapshot.count
+        if not self._console.is_terminal:
+            self._tell(snapshot)
+            return
         self._bars.update(self._published, completed=snapshot.published)
         self._bars.update(self._settled, completed=count.handled + count.dead_letters)
         figures = Text(f"pending {count.pending:<4} retried {count.retried:<4} reclaimed {count.reclaimed:<4} ")
@@ -47,11 +55,13 @@ class Screen:
             figures.append(f" {name} ").append(state, STATE_STYLES.get(state, "yellow"))
         self._live.update(Group(self._bars, figures), refresh=True)
 
-
-def _wide_in_a_pipe() -> Console:
-    """Where nobody sees it grow, whole lines matter more than how they look."""
-    console = Console(stderr=True)
-    return console if console.is_terminal else Console(stderr=True, width=WIDE)
+    def _tell(self, snapshot: Snapshot) -> None:
+        if snapshot.workers == self._told:
+            return
+        self._told = snapshot.workers
+        count = snapshot.count
+        workers = ", ".join(f"{name} {state}" for name, state in snapshot.workers.items())
+        typer.echo(f"{workers}: {snapshot.published} published, {count.handled + count.dead_letters} settled", err=True)
 
 
 def print_summary(count: Count) -> None:

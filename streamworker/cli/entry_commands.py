@@ -58,7 +58,7 @@ def publish(  # a command's options
         entries = entries_to_add([] if fields is None else fields, json, codec, headers)
         ways = {"dedupe_id": dedupe_id, "nomkstream": nomkstream, **when(delay, at)}
         postings = postings_of(stream, entries, max_length, ways)
-    with session(redis_url, stream) as to:
+    with session(redis_url, stream, role="publisher") as to:
         to.run(send(to.link.endpoint, postings))
 
 
@@ -76,7 +76,7 @@ def tail(
     from streamworker.cli.tailing import show_and_follow, show_some, start_id
 
     try:
-        with session(redis_url, stream) as to:
+        with session(redis_url, stream, role="dashboard") as to:
             first = None if start is None else start_id(start, follow=follow, count=count)
             if follow:
                 to.run(show_and_follow(to.link, stream, first, 10 if count is None else count, output))
@@ -102,6 +102,6 @@ def pending(
     from streamworker.cli.session import session
     from streamworker.settings import parse_duration
 
-    with session(redis_url, stream, group, consumer) as to:
+    with session(redis_url, stream, group, consumer, role="dashboard") as to:
         shortest = None if idle is None else parse_duration(idle)
         to.run(show_pending(to.link, stream, group, limit=count, consumer=consumer, idle=shortest, output=output))

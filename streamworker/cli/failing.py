@@ -14,10 +14,11 @@ _CREDENTIALS = "write user and password in its URL: redis://user:password@host:p
 
 
 @contextmanager
-def sentences_for_errors(repair: str = "", say: Callable[[str], None] | None = None) -> Iterator[None]:
+def sentences_for_errors(repair: str = "", say: Callable[[str], None] | None = None, rights: str = "") -> Iterator[None]:
     """Turn the errors that a user can mend into a sentence and an exit code.
 
-    `repair` is added where no server answers; the sentence is printed, unless somebody else is to `say` it.
+    `repair` is added where no server answers, and `rights` where the user lacks one;
+    the sentence is printed, unless somebody else is to `say` it.
     """
 
     def fail(sentence: str, code: ExitCode) -> None:
@@ -35,7 +36,13 @@ def sentences_for_errors(repair: str = "", say: Callable[[str], None] | None = N
     except (Unreachable, ConnectionLost) as error:
         fail(f"{str(error).removesuffix('.')}{repair}", ExitCode.UNREACHABLE)
     except StreamWorkerError as error:
-        fail(str(error), ExitCode.FAILURE)
+        lacks_right = isinstance(error, ServerError) and error.code == "NOPERM"
+        fail(f"{str(error).removesuffix('.')}; {rights}" if lacks_right and rights else str(error), ExitCode.FAILURE)
+
+
+def rights_of(role: str) -> str:
+    """What to add where the user lacks a right that this role has."""
+    return f"it takes the rights of this role: streamworker acl --role {role}"
 
 
 def print_error(sentence: str) -> None:

@@ -33,7 +33,7 @@ def _summary(found: PendingReport) -> str:
     undelivered = "undelivered unknown" if found.undelivered is None else f"{found.undelivered:,} undelivered"
     retries = f"{found.retries_waiting:,} {'retry' if found.retries_waiting == 1 else 'retries'} waiting"
     if found.retries_due:
-        retries += f" and {found.retries_due:,} due"
+        retries += f", {found.retries_due:,} to be read again (due or released)"
     shown = len(found.deliveries)
     longest = f", longest idle {in_short(found.deliveries[0].idle)}" if shown else ""
     cut = f" ({shown:,} shown)" if shown != found.pending else ""

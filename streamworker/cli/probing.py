@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException
 
-from streamworker.addresses import format_address, where_to_ask
+from streamworker.addresses import KUBERNETES, format_address, where_to_ask
 from streamworker.errors import SetupError
 
 PROBES = ("livez", "readyz", "startupz")
@@ -42,7 +42,8 @@ def ask(addr: str | None, probe: str) -> int:
         reason = response.read(2_000).decode(errors="replace").strip()
     except (OSError, HTTPException) as error:
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        print(f"{probe}: nobody answers at {format_address(host, port)}: {said}")  # noqa: T201  # the command's output
+        hint = "" if KUBERNETES in os.environ else "; outside of Kubernetes a worker answers only with --health-addr HOST:PORT"
+        print(f"{probe}: nobody answers at {format_address(host, port)}: {said}{hint}")  # noqa: T201  # the command's output
         return 1
     finally:
         connection.close()

@@ -23,9 +23,11 @@ from streamworker.cli.session import Session, session
 from streamworker.cli.showing import counted, say
 from streamworker.errors import ConnectionLost, ServerError, SetupError
 from streamworker.observe.printing import printable
+from streamworker.streams.faults import Remedy, remedy_for
 from streamworker.worker.exits import ExitCode
 
 SAMPLES = 3
+GOES_ON = "; the same command goes on with the rest"
 
 _RATE = re.compile(r"([0-9]{1,9})/(s|m|h)")
 _PER = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
@@ -81,7 +83,7 @@ class Meant:
 
 def deal_with(action: Action, order: Order, redis_url: str | None) -> None:
     """Do what was ordered. Raises `typer.Exit` when not all of it was done."""
-    with session(redis_url, order.stream, order.group) as to:
+    with session(redis_url, order.stream, order.group, role="admin") as to:
         code = _deal_with(to, action, order)
     if code is not ExitCode.DONE:
         raise typer.Exit(code)
@@ -160,13 +162,14 @@ def _do(to: Session, action: Action, meant: Meant, interval: timedelta | None) -
     step: Step = meant.letters.replay if action is REPLAY else meant.letters.discard
     try:
         stopped = to.run(_carry_out(action, meant, step, tally, interval))
-    except (ConnectionLost, ServerError):
-        say(f"stopped: {_sum(action, tally, meant.count)}; the same command goes on with the rest")
+    except (ConnectionLost, ServerError) as error:
+        goes_on = isinstance(error, ConnectionLost) or remedy_for(error) is not Remedy.CONFIGURE
+        say(f"stopped: {_sum(action, tally, meant.count)}{GOES_ON if goes_on else ''}")
         raise
     for dead_letter_id, damage in tally.examples:
         say(f"skipped {dead_letter_id}: {damage}")
     if stopped:
-        say(f"stopped: {_sum(action, tally, meant.count)}; the same command goes on with the rest")
+        say(f"stopped: {_sum(action, tally, meant.count)}{GOES_ON}")
         return ExitCode.INTERRUPTED
     typer.echo(_sum(action, tally, meant.count))
     return ExitCode.FAILURE if tally.refused else ExitCode.DONE

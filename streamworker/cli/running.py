@@ -16,7 +16,8 @@ import structlog
 from streamworker.addresses import where_to_listen
 from streamworker.app import StreamWorker
 from streamworker.cli.processes import same_command
-from streamworker.errors import SetupError
+from streamworker.errors import SetupError, StreamWorkerError
+from streamworker.observe.descriptions import describe, trace
 from streamworker.observe.logging import configure
 from streamworker.observe.variables import warn_of_strange_variables
 from streamworker.settings import Settings
@@ -33,7 +34,7 @@ from streamworker.worker.signals import Signals
 def run_worker(app: StreamWorker, settings: Settings, leash: Leash | None = None) -> ExitCode:
     """Run `app` until it is told to stop: by itself with health endpoints of its own, or on the leash of a supervisor, which has them.
 
-    Raises `SetupError` or `Unreachable`.
+    Raises `SetupError` or `Unreachable`, and on a terminal whatever else the program raises; elsewhere its log says that.
     """
     configure(settings.log_level, settings.log_format)
     log: Any = structlog.get_logger("streamworker.worker")
@@ -44,8 +45,19 @@ def run_worker(app: StreamWorker, settings: Settings, leash: Leash | None = None
         settings = share_of(settings, leash.number, random())  # noqa: S311  # spreads the children's ends, guards nothing
     address = None if leash is not None else where_to_listen(settings.health_addr, os.environ)
     endpoints = health_endpoints(address, window.seen, settings.liveness_limit, log)
-    with endpoints, asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
-        code, roll = runner.run(_run(app, settings, window if leash is None else leash))
+    try:
+        with endpoints, asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
+            code, roll = runner.run(_run(app, settings, window if leash is None else leash))
+    except StreamWorkerError:
+        raise
+    except Exception as error:
+        if leash is not None:
+            leash.say(describe(error), trace(error))
+        elif settings.log_format != "json" and sys.stderr.isatty():
+            raise
+        else:
+            log.exception("worker.failed")
+        return ExitCode.FAILURE
     if roll and leash is None:  # a supervisor starts the successor itself
         _start_afresh()
     return code

@@ -33,6 +33,7 @@ MaxRuntime = Annotated[str | None, typer.Option(help="Drain and exit after so lo
 MaxMemory = Annotated[str | None, typer.Option(help="Drain and exit when the process holds so much, such as 512MB.")]
 HealthAddr = Annotated[str | None, typer.Option(help="HOST:PORT of the health endpoints, auto or off. Default: auto.")]
 LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error. Default: info.")]
+DevLogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error.")]
 LogFormat = Annotated[str | None, typer.Option(help="auto, console or json. Default: auto.")]
 Loop = Annotated[str | None, typer.Option(help="auto, asyncio or uvloop. Default: auto.")]
 Factory = Annotated[bool, typer.Option("--factory", help="APP is a function that returns the StreamWorker.")]
@@ -142,7 +143,7 @@ def dev(
     target: Target,
     redis_url: RedisUrl = None,
     concurrency: Concurrency = None,
-    log_level: LogLevel = "debug",
+    log_level: DevLogLevel = "debug",
     factory: Factory = False,
     app_dir: AppDir = ".",
 ) -> None:

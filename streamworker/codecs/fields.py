@@ -92,7 +92,7 @@ def _mapping_fields(body: Mapping[Any, Any]) -> Fields:
 
 def _wire_name(name: object) -> bytes:
     if not isinstance(name, (str, bytes)):
-        raise EncodeError(f"a field's name is a {type(name).__name__}; make it text")
+        raise EncodeError(f"a field's name is of type {type(name).__name__}: make it text")
     try:
         wire = name.encode() if isinstance(name, str) else name
     except UnicodeEncodeError:

@@ -21,13 +21,15 @@ from redis.retry import Retry
 from streamworker.errors import ConnectionLost, SetupError, StreamWorkerError
 from streamworker.streams import tls
 from streamworker.streams.faults import translate
-from streamworker.streams.urls import IGNORED, TAKEN, has_misplaced_secret, redacted
+from streamworker.streams.urls import IGNORED, fault_of, has_misplaced_secret, redacted
 
 CONNECT_SECONDS = 5.0
 """How long a connection may take until it is ready for commands, authentication included."""
 
 _INTRODUCTIONS = ("driver_info", "lib_name", "lib_version")
 """What redis-py would tell by CLIENT SETINFO: a right that Redis 7.0 does not even know, for nothing that we need."""
+
+_IN_PASSWORDS = "in a password, write characters such as / : @ ? # as %2F %3A %40 %3F %23"
 
 _NOT_IN_NAMES = re.compile("[^!-~]")
 """What CLIENT SETNAME refuses: a consumer's name may hold it, and must not keep its worker out."""
@@ -125,15 +127,16 @@ class Endpoint:
 
 def _options(url: str, module: Any) -> dict[str, Any]:
     """The URL's parts as redis-py's options. Raises `SetupError`, in words of ours: the library's text may quote a password."""
+    fault = fault_of(url)
+    if fault is not None:
+        hint = f"; {_IN_PASSWORDS}" if "@" in url.partition("@")[2] or redacted(url).endswith("***") else ""
+        raise SetupError(f"cannot use {redacted(url)} as Redis URL: {fault}{hint}")
     try:
         if has_misplaced_secret(url):
             raise ValueError
         options: dict[str, Any] = dict(module.parse_url(url))
     except ValueError:
         raise SetupError(
-            f"cannot use {redacted(url)} as Redis URL: write redis://host:port/0, rediss://… for TLS, or unix:///path; "
-            "in a password, write characters such as / : @ ? # as %2F %3A %40 %3F %23"
+            f"cannot use {redacted(url)} as Redis URL: write redis://host:port/0, rediss://… for TLS, or unix:///path; {_IN_PASSWORDS}"
         ) from None
-    if options.keys() - TAKEN - IGNORED:
-        raise SetupError(f"the query of {redacted(url)} has an option that is not known: there are {', '.join(sorted(TAKEN))}")
     return {name: value for name, value in options.items() if name not in IGNORED}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamworker.errors import ServerError
 from streamworker.streams.keys import GroupKeys
@@ -30,6 +30,13 @@ class ConsumerInfo:
     name: str
     pending: int
     idle_ms: int
+
+
+class Place(NamedTuple):
+    """How far a group was when somebody looked: below everything that was pending in it, and the last entry that it had delivered."""
+
+    resume_after: str
+    last_delivered_id: str
 
 
 async def create(link: Link, stream: str, group: str, start_id: str) -> bool:
@@ -62,19 +69,25 @@ async def find(link: Link, stream: str, group: str) -> GroupInfo | None:
     return next((info for info in await describe(link, stream) if info.name == group), None)
 
 
-async def remember(link: Link, keys: GroupKeys, last_id: str) -> None:
-    """Write down that the group exists, and how far it is, for a worker that starts when it is gone; not on a full server."""
+async def remember(link: Link, keys: GroupKeys, place: Place) -> None:
+    """Write down that the group exists, and how far it is, for a worker that starts when it is gone; not on a full server.
+
+    An older note stays true while the group lives, though it tells to begin further below than need be: nobody has to compare.
+    """
     try:
-        await link.call("SET", keys.known, last_id)
+        await link.call("SET", keys.known, f"{place.resume_after} {place.last_delivered_id}")
     except ServerError as error:
         if error.code != "OOM":
             raise
 
 
-async def remembered(link: Link, keys: GroupKeys) -> str | None:
+async def remembered(link: Link, keys: GroupKeys) -> Place | None:
     """How far a group was that existed once, as `remember` has noted it."""
     noted = await link.call("GET", keys.known)
-    return None if noted is None else noted.decode()
+    if noted is None:
+        return None
+    resume_after, _, last = noted.decode().partition(" ")
+    return Place(resume_after, last or resume_after)
 
 
 async def oldest_pending(link: Link, stream: str, group: str) -> str | None:

@@ -39,6 +39,8 @@ class Child:
         self._is_told = False
         self.status: Status | None = None
         self.last_words: str = ""
+        self.trace: str = ""
+        """Where the last words came from, if it was the program."""
         self.killed: bool = False
         """Whether we had to kill it."""
         self.code: int | None = None
@@ -135,8 +137,8 @@ class Child:
                 match decode(line):
                     case Hello() as bounds:
                         self._bounds = bounds
-                    case LastWords(text):
-                        self.last_words = text
+                    case LastWords(text, trace):
+                        self.last_words, self.trace = text, trace
                     case Status() as status:
                         self._hear(status)
                     case None:

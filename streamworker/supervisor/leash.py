@@ -50,9 +50,9 @@ class Leash:
         """Tell the supervisor how the worker is. Never waits: where nobody listens, the next one tells it."""
         self._send(status)
 
-    def say(self, last_words: str) -> None:
+    def say(self, last_words: str, trace: str = "") -> None:
         """Tell the supervisor why this child cannot go on; the supervisor tells the world."""
-        self._send(LastWords(last_words))
+        self._send(LastWords(last_words, trace))
 
     def _send(self, message: Message) -> None:
         # The lines are short. One that is cut in two where the buffer is full is dropped by the reader.

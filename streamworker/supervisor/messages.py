@@ -11,8 +11,8 @@ from streamworker.worker.status import Status
 
 VARIABLE = "STREAMWORKER_LEASH"
 """By which a child finds its end of the line: file descriptor and number."""
-MOST_WORDS = 4_000
-"""How long a child's last words may be; the other end reads lines of a bounded length."""
+MOST_WORDS, MOST_TRACE = 4_000, 6_000
+"""How long a child's last words may be, and their trace; the other end reads lines of a bounded length."""
 
 
 class Order(StrEnum):
@@ -34,9 +34,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class LastWords:
-    """The sentence with which a child ends that cannot go on."""
+    """The sentence with which a child ends that cannot go on, and where that came from, if it was the program."""
 
     text: str
+    trace: str = ""
 
 
 Message: TypeAlias = Hello | Status | LastWords
@@ -47,7 +48,7 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 def encode(message: Message) -> bytes:
     """The message as a line."""
     if isinstance(message, LastWords):
-        message = LastWords(message.text[:MOST_WORDS])
+        message = LastWords(message.text[:MOST_WORDS], message.trace[-MOST_TRACE:])
     return json.dumps([_NAMES[type(message)], asdict(message)]).encode() + b"\n"
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from streamworker.supervisor.supervisor import Supervisor
-from streamworker.worker.exits import DRAINS_ALREADY
+from streamworker.worker.exits import DRAINS_ALREADY, ENDS_WITH_ITS_TERMINAL
 
 
 class Signals:
@@ -56,6 +56,6 @@ class Signals:
     def _hang_up(self) -> None:
         if self._has_terminal:
             # When a terminal closes it sends HUP to what runs in it, and nobody wants that to live on.
-            self._supervisor.drain("SIGHUP")
+            self._supervisor.drain(ENDS_WITH_ITS_TERMINAL)
         else:
             self._supervisor.roll()

@@ -61,6 +61,7 @@ class Supervisor:
         self._codes: list[ExitCode] = []
         self._is_rolling = self._roll_again = False
         self.stopping: bool = False
+        self._traced = ""
         self.last_words: str = ""
         """Why it ended, where the children could not even begin."""
 
@@ -162,7 +163,8 @@ class Supervisor:
             self._give_up(ExitCode.FAILURE)
         else:
             pause = pause_seconds(place.early_deaths, random())  # noqa: S311  # jitter
-            self._log.warning("child.restarting", after_s=round(pause, 3), early_deaths=place.early_deaths)
+            log = self._log if child is None else child.log
+            log.warning("child.restarting", after_s=round(pause, 3), early_deaths=place.early_deaths)
             await happens_within(place.closed, pause)
 
     def _is_in_vain(self, code: int) -> bool:
@@ -220,6 +222,9 @@ class Supervisor:
         level = "error" if child.has_crashed else "info" if code == 0 else "warning"
         # What ends all is said once, at the end.
         said = {"said": child.last_words} if child.last_words and not self._is_in_vain(code) else {}
+        if child.trace and child.last_words != self._traced:
+            self._traced = child.last_words
+            said["exception"] = child.trace  # of what kills one child after the other once
         getattr(child.log, level)(event, how=in_words(code), **said)
         if self.stopping or (self._settings.burst and not child.has_crashed):
             self._codes.append(as_exit_code(code, killed_by_us=child.killed))

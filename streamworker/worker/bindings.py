@@ -14,7 +14,7 @@ from streamworker.handlers import Handler, OnGroupLost, Start
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import groups
 from streamworker.streams.faults import concerns_all, sentence
-from streamworker.streams.groups import GroupInfo
+from streamworker.streams.groups import GroupInfo, Place
 from streamworker.streams.keys import GroupKeys
 from streamworker.streams.reading import Taken
 from streamworker.streams.wire import Link
@@ -89,10 +89,10 @@ class Binding:
 
     async def _note(self, link: Link, info: GroupInfo) -> None:
         self.knows(info.last_delivered_id)
-        if self.on_lost == "stop":
-            await groups.remember(link, self.keys, info.last_delivered_id)
         oldest = await groups.oldest_pending(link, self.keys.stream, self.group) if info.pending else None
         self.resume_after = info.last_delivered_id if oldest is None else before(oldest)
+        if self.on_lost == "stop":
+            await groups.remember(link, self.keys, Place(self.resume_after, info.last_delivered_id))
 
     async def establish(self, link: Link, held: Collection[str] = ()) -> bool:
         """See that both groups are there, and make them where they are not; answers whether the stream can be read.
@@ -129,30 +129,42 @@ class Binding:
     async def _start_id(self, link: Link, held: Collection[str]) -> str:
         """Where to make the group: where it was lost, unless the stream began anew since; a new group where its handlers say."""
         if self.on_lost == "stop":
-            await self._stop_if_known(link)
+            await self._stop_if_known(link, held)
         if self.known_id is None:
             return "0" if self.start == "earliest" else "$"
         if self.on_lost != "resume":
             return "0" if self.on_lost == "earliest" else "$"
-        newest = await groups.last_id(link, self.keys.stream)
-        began_anew = newest is None or order_of(newest) < order_of(self.known_id)
-        if began_anew:
+        if await self._began_anew(link, self.known_id):
             self.known_id = "0-0"
             return "0"
-        # What was delivered to others since we last looked is delivered again: twice is better than never.
-        places = [before(entry_id) for entry_id in held] + [self.known_id if self.resume_after is None else self.resume_after]
+        return self._resume_after(self.known_id, held)
+
+    def _resume_after(self, known: str, held: Collection[str]) -> str:
+        """What was delivered to others since we last looked is delivered again: twice is better than never."""
+        places = [before(entry_id) for entry_id in held] + [known if self.resume_after is None else self.resume_after]
         return min(places, key=order_of)
 
-    async def _stop_if_known(self, link: Link) -> None:
-        """Raises `GroupLost` where the group was there before, as this worker saw, or one before it."""
-        known = self.known_id if self.known_id is not None else await groups.remembered(link, self.keys)
-        if known is not None:
-            stream = self.keys.stream
-            raise GroupLost(
-                f"group {self.group!r} of stream {stream!r} has vanished: make it again where it should begin, with XGROUP CREATE "
-                f"{stream} {self.group} ID MKSTREAM, and start the worker again (ID is 0 for the first entry, $ for none of those "
-                f"there are; it was seen at {known})"
-            )
+    async def _began_anew(self, link: Link, known: str) -> bool:
+        newest = await groups.last_id(link, self.keys.stream)
+        return newest is None or order_of(newest) < order_of(known)
+
+    async def _stop_if_known(self, link: Link, held: Collection[str]) -> None:
+        """Raises `GroupLost` where the group was there before, as this worker saw, or another one."""
+        # What is noted there is the same for all workers, so that they do not name different places.
+        place = await groups.remembered(link, self.keys)
+        if place is None and self.known_id is not None:
+            place = Place(self._resume_after(self.known_id, held), self.known_id)
+        if place is None:
+            return
+        stream = self.keys.stream
+        began_anew = await self._began_anew(link, place.last_delivered_id)
+        choices = ["ID is 0: all entries again", "$: nothing of what is there"]
+        if not began_anew and order_of(place.resume_after) > (0, 0):
+            choices.insert(1, f"{place.resume_after}: from below what was pending, nothing is missed")
+        raise GroupLost(
+            f"group {self.group!r} of stream {stream!r} has vanished: make it again where it should begin, with XGROUP CREATE "
+            f"{stream} {self.group} ID MKSTREAM, and start the worker again ({'; '.join(choices)})"
+        )
 
 
 UNTOUCHED = History()

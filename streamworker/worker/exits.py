@@ -20,3 +20,6 @@ class ExitCode(IntEnum):
 
 DRAINS_ALREADY = "SIGINT: it drains already; once more to stop at once"
 """What to say to the first INT that comes during a drain: the second one is obeyed, whatever came before."""
+
+ENDS_WITH_ITS_TERMINAL = "SIGHUP: standard input is a terminal, so nothing fresh is started after the end"
+"""Why a worker that was told to roll only drains."""

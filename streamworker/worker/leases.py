@@ -17,7 +17,7 @@ from streamworker.delivery import Lease
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.faults import sentence
+from streamworker.streams.faults import Remedy, remedy_for, sentence
 from streamworker.streams.scripts import BlockingLink, script
 from streamworker.streams.settling import renewal
 from streamworker.worker.names import NameClaim
@@ -190,7 +190,9 @@ class LeaseKeeper:
         try:
             lost = {raw.decode() for raw in self._link.run(script("renew"), [key], renewal(self._group, leases))}
         except (ConnectionLost, ServerError) as error:
-            self._trouble.strikes(sentence(error))
+            # A group that has vanished is no trouble of renewing: its reader notices, and makes it again or gives up.
+            if isinstance(error, ConnectionLost) or remedy_for(error) is not Remedy.MAKE_GROUP:
+                self._trouble.strikes(sentence(error))
             return isinstance(error, ServerError)
         self._trouble.is_over()
         for lease in leases:

@@ -41,9 +41,9 @@ class WorkerProcess:
     def __init__(self, app: StreamWorker, settings: Settings) -> None:
         self._app = app
         self._settings = settings
-        self._log = structlog.get_logger("streamworker.worker")
         self._handlers = choose_handlers(app.handlers, settings, may_be_none=app.works_without_handlers)
         self.consumer: str = settings.consumer if settings.consumer is not None else unique_name()
+        self._log = structlog.get_logger("streamworker.worker").bind(consumer=self.consumer)
         self._endpoint = Endpoint(settings.read_redis_url, client_name=f"streamworker:{self.consumer}"[:200])
         self._consumers: list[Consumer] = []
         self._claims: list[NameClaim] = []
@@ -79,7 +79,8 @@ class WorkerProcess:
     def drain(self, why: str) -> None:
         """Stop reading, finish what is in flight within the grace, release the rest."""
         if not self._stop_wanted.is_set():
-            self._log.info("worker.draining", why=why, in_flight=self.in_flight, grace_s=self._settings.grace.total_seconds())
+            grace_s = self._settings.grace.total_seconds()
+            self._log.info("worker.draining", why=why, in_flight=self.in_flight, grace_s=grace_s, pid=os.getpid())
             self.watchdog.watch()
             self._why_draining = why
             self._stop_wanted.set()
@@ -97,7 +98,7 @@ class WorkerProcess:
     def hurry(self) -> None:
         """Interrupt the handlers and release their entries now."""
         self._hurried = True
-        self._log.warning("worker.interrupted", in_flight=self.in_flight)
+        self._log.warning("worker.interrupted", in_flight=self.in_flight, pid=os.getpid())
         self._stop_wanted.set()
         self.changed.set()
         for consumer in self._consumers:
@@ -210,7 +211,6 @@ class WorkerProcess:
         troubled = self._troubled()
         self._log.info(
             "worker.ready",
-            consumer=self.consumer,
             redis=str(self._endpoint),
             handlers=[handler.name for handler in self._handlers],
             version=VERSION,
@@ -248,6 +248,11 @@ class WorkerProcess:
         else:
             code = ExitCode.DONE
         self._log.info(
-            "worker.stopped", deliveries=self._delivered, interrupted=interrupted, left_pending=unfinished, exit_code=int(code)
+            "worker.stopped",
+            deliveries=self._delivered,
+            interrupted=interrupted,
+            left_pending=unfinished,
+            exit_code=int(code),
+            pid=os.getpid(),
         )
         return code

@@ -10,10 +10,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from types import FrameType
 from typing import Any
 
-from streamworker.worker.exits import DRAINS_ALREADY
+from streamworker.worker.exits import DRAINS_ALREADY, ENDS_WITH_ITS_TERMINAL
 from streamworker.worker.process import WorkerProcess
 
 
@@ -51,7 +52,8 @@ class Signals:
         def handle(number: int, _frame: FrameType | None) -> None:
             if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 self._watch(number)
-            self._loop.call_soon_threadsafe(action)
+            # In a context of its own: this moment's is that of whatever the signal has interrupted, such as a user's handler.
+            self._loop.call_soon_threadsafe(action, context=Context())
 
         return handle
 
@@ -77,7 +79,7 @@ class Signals:
     def _hang_up(self) -> None:
         # When a terminal closes it sends HUP to what runs in it, and nobody wants that to live on.
         self.roll = not self._has_terminal
-        self._process.drain("SIGHUP")
+        self._process.drain(ENDS_WITH_ITS_TERMINAL if self._has_terminal else "SIGHUP")
 
     def _explain_children(self) -> None:
         self._log.warning("signal.ignored", why="this worker is a single process and has no children to add or remove")

@@ -77,11 +77,11 @@ def test_an_interrupted_run_leaves_nothing(server, redis_client, stage):
 
 
 def test_a_server_that_is_not_there_is_said_in_a_sentence():
-    """With the repair, and without the URL's secret."""
+    """Without the URL's secret."""
     result = run(*SMALL, url=NOBODY)
 
     assert 3 == result.exit_code
-    assert "-u redis://host:6379/0" in " ".join(result.stderr.split())
+    assert "connecting to 127.0.0.1:1" in " ".join(result.stderr.split())
     assert "secret" not in result.stderr
 
 

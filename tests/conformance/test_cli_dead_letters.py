@@ -335,6 +335,13 @@ def test_a_dry_run_shows_three_and_changes_nothing(server, orders):
     assert 5 == orders.xlen(DEAD)
 
 
+def test_a_rate_is_not_waited_for_after_the_last(server, orders):
+    """It spares who is there between two."""
+    set_aside(orders, "1-0")
+
+    assert "1 replayed\n" == run("dlq", "replay", "orders", "--all", "-y", "--rate", "1/h", url=server.url).stdout
+
+
 def test_ctrl_c_stops_between_two_and_says_how_many_were_done(server, orders):
     """Exit code 130; the rest are dead letters still."""
     for number in range(50):

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 import redis
 
+from streamworker.cli.session import repair_of
 from streamworker.codecs.envelope import Envelope, pack
 from streamworker.delivery import History
 from tests.command_line import COMMAND, NOBODY, records, run, started, unsafe
@@ -352,7 +353,10 @@ def test_pending_sums_the_group_up_on_standard_error(server, redis_client):
         "0 undelivered" if "lag" in redis_client.xinfo_groups("orders")[0] else "undelivered unknown"
     )  # Redis 6.2 has no lag
     assert 2 == len(records(result))
-    assert f"group billing: {undelivered}, 3 pending (2 shown), 2 retries waiting and 1 due, longest idle " in result.stderr
+    assert (
+        f"group billing: {undelivered}, 3 pending (2 shown), 2 retries waiting, 1 to be read again (due or released), longest idle "
+        in result.stderr
+    )
     assert result.stderr.endswith(", 2 consumers\n")
 
 
@@ -426,13 +430,13 @@ def test_the_group_is_asked_for_only_where_there_are_several(server, redis_clien
 @pytest.mark.parametrize(
     "words", [["publish", "orders", "a=1"], ["tail", "orders"], ["tail", "orders", "-f"], ["pending", "orders"]]
 )
-def test_without_a_server_the_sentence_names_the_url_and_the_option(words):
+def test_without_a_server_the_sentence_names_the_url(words):
     """Exit code 3, and no password in it."""
     result = run(*words, url=NOBODY)
 
     assert 3 == result.exit_code
     assert "cannot reach Redis at redis://***@127.0.0.1:1/0" in result.stderr
-    assert "name your server with -u" in result.stderr
+    assert "name your server" not in result.stderr, "it is named"
     assert "secret" not in result.output
 
 
@@ -448,6 +452,33 @@ def test_a_key_of_another_type_is_named(server, redis_client, words):
     assert "'orders' is not a stream" in result.stderr
 
 
+def test_who_names_no_server_is_told_how(monkeypatch):
+    """And nobody else."""
+    for variable in ("REDIS_URL", "STREAMWORKER_REDIS_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    unnamed = repair_of(None)
+    monkeypatch.setenv("REDIS_URL", NOBODY)
+
+    assert "name your server with -u" in unnamed
+    assert ("", "") == (repair_of(None), repair_of(NOBODY))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["acl", "--role", "boss", "--stream", "x"], "'--role': 'boss' is not one of 'worker'"),
+        (["tail", "orders", "-n", "0"], "'-n': it is 1 at least"),
+        (["run"], "Missing argument 'APP'. Name it, or set STREAMWORKER_APP."),
+    ],
+)
+def test_wrong_usage_is_said_in_plain_words(words, says):
+    """Not in those of the library that checks values."""
+    result = run(*words)
+
+    assert 2 == result.exit_code
+    assert says in " ".join(result.stderr.replace("\u2502", " ").split())
+
+
 @pytest.mark.parametrize("words", [["tail", "nope"], ["pending", "nope"]])
 def test_a_stream_that_is_not_there_is_named(server, words):
     """A mistyped name must not look like an empty stream."""
@@ -455,6 +486,7 @@ def test_a_stream_that_is_not_there_is_named(server, words):
 
     assert 2 == result.exit_code
     assert "there is no stream 'nope'" in result.stderr
+    assert "dead letters" not in result.stderr
 
 
 @pytest.mark.parametrize("variable", ["STREAMWORKER_REDIS_URL", "REDIS_URL"])

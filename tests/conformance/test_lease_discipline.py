@@ -13,6 +13,8 @@ import structlog
 
 from streamworker import Context, Reject
 from streamworker.delivery import Lease
+from streamworker.streams.connections import Endpoint
+from streamworker.worker.leases import LeaseKeeper
 from tests.harness import Ledger, an_app, pending, working
 from tests.torture.proxy import Proxy, Stall
 from tests.waiting import eventually
@@ -301,6 +303,27 @@ async def test_a_connection_that_falls_silent_while_it_is_read_from_is_noticed_s
 async def _is_idle(client, time: timedelta) -> bool:
     [row] = await client.xpending_range("orders", "billing", "-", "+", 1)
     return row["time_since_delivered"] >= time / timedelta(milliseconds=1)
+
+
+def test_a_group_that_has_vanished_is_no_trouble_of_renewing(server):
+    """Its reader says so, and makes it again; what cannot be renewed meanwhile is given up in time, as ever."""
+    lost = threading.Event()
+    with structlog.testing.capture_logs() as log:
+        keeper = LeaseKeeper(
+            Endpoint(server.url),
+            "billing",
+            timedelta(seconds=0.5),
+            lambda _lease: lost.set(),
+            lambda: None,
+            lambda: None,
+            structlog.get_logger(),
+        )
+        keeper.hold(Lease("orders", "1-0", "me", 1, monotonic(), of_retry=False))
+        keeper.start()
+        assert lost.wait(5)
+        keeper.stop()
+
+    assert ["lease.lost"] == [line["event"] for line in log]
 
 
 async def _none_pending(client) -> bool:

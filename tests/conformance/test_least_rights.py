@@ -435,6 +435,18 @@ def test_a_dashboard_may_not_write_nor_look_elsewhere(command, as_user):
         client.execute_command(*command.split())
 
 
+def test_a_command_without_its_rights_names_the_role_that_has_them(server, as_user):
+    """And does not promise that the same command would do better."""
+    asyncio.run(set_aside(server.url))
+    discarding = run("dlq", "discard", "orders", "--all", "--yes", url=as_user(Role.DASHBOARD))
+    looking = run("tail", "orders", url=as_user(Role.PUBLISHER))
+
+    assert [1, 1] == [discarding.exit_code, looking.exit_code]
+    assert "streamworker acl --role admin" in discarding.stderr
+    assert "goes on with the rest" not in discarding.stderr
+    assert "streamworker acl --role dashboard" in looking.stderr
+
+
 def test_an_administrator_replays_and_discards(server, as_user, redis_client):
     """With no right too few."""
     asyncio.run(set_aside(server.url))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 import redis
@@ -88,6 +89,30 @@ async def test_a_restart_does_not_undo_the_stop(server, aredis, capsys, loss):
 
     assert (1, []) == (code, groups)
     assert "XGROUP CREATE orders billing ID MKSTREAM" in refusal
+
+
+async def test_the_place_that_the_refusal_names_misses_nothing(server, aredis, capsys):
+    """Neither what was pending when a worker last looked, with anybody, nor what was added since; a worker that starts names it too."""
+    ledger = Ledger()
+    app = taking(ledger, on_group_lost="stop")
+    ids = [await aredis.xadd("orders", {"order_id": number}) for number in (1, 2, 3)]
+    await aredis.xgroup_create("orders", "billing", "0")
+    await aredis.xreadgroup("billing", "somebody", {"orders": ">"}, count=2)
+    await aredis.xack("orders", "billing", ids[0])
+    process = WorkerProcess(app, Settings(redis_url=server.url))
+    task = asyncio.create_task(process.run())
+    await ledger.until_count(1)
+    await aredis.xgroup_destroy("orders", "billing")
+    async with asyncio.timeout(10):
+        await task
+        await WorkerProcess(app, Settings(redis_url=server.url)).run()
+    named = re.findall(r"([0-9]+-[0-9]+): from below what was pending", capsys.readouterr().out)
+    await aredis.xgroup_create("orders", "billing", named[0])
+    async with working(app, server.url):
+        await ledger.until(lambda seen: 2 in seen)
+
+    assert 1 == len(set(named))
+    assert {2, 3} == set(ledger.seen)
 
 
 async def test_a_full_server_keeps_no_stream_from_being_read(private_server, server_kind):

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from streamworker.demo.story import Count
+from tests.command_line import NOBODY
 from tests.scenarios.workers import ROOT
 from tests.waiting import wait_until
 
@@ -37,15 +38,18 @@ def start(*arguments: str, **options) -> subprocess.Popen[str]:
 
 
 def test_the_demo_counts_every_entry_and_exits_with_0(valkey):
-    """Published, handled, retried, reclaimed and dead letters are counted after a real SIGKILL; nothing is lost. Its lines are whole."""
-    demo = start("demo", "--rate", "100", env=ENVIRONMENT | {"PYTHONPATH": str(ROOT), "COLUMNS": "40"})
-    summary, _ = demo.communicate(timeout=40)
+    """Published, handled, retried, reclaimed and dead letters are counted after a real SIGKILL; nothing is lost. Its lines are whole. The
+    environment's server is not asked."""
+    demo = start("demo", "--rate", "100", env=ENVIRONMENT | {"PYTHONPATH": str(ROOT), "COLUMNS": "40", "REDIS_URL": NOBODY})
+    summary, told = demo.communicate(timeout=40)
     figures = {name: int(number) for name, number in re.findall(r"([a-z ]+?) (\d+)(?:   |\n)", summary)}
 
     assert 0 == demo.returncode
     assert (200, 197, 3, 0) == tuple(figures[name] for name in ("published", "handled", "dead letters", "lost"))
     assert figures["retried"] >= 20
     assert figures["reclaimed"] >= 1
+    assert [] == [line for line in told.splitlines() if "\u2501" in line], "no bars in a pipe"
+    assert "worker-1 killed, worker-2 working: " in told
     assert "Every entry was handled or set aside, though a worker was killed with SIGKILL in the middle of its work." in summary
 
 

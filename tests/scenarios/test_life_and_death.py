@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import time
@@ -83,6 +84,69 @@ def test_what_the_grace_cuts_off_is_handled_elsewhere_within_a_second_and_uncoun
         assert {(1, 0)} == {(line["attempt"], line["crashes"]) for line in again}
         assert all(line["at"] - exited_at < 1 for line in again)
         assert {other.pid} == {line["pid"] for line in again}
+
+
+def test_a_drain_that_interrupts_a_handler_does_not_speak_in_its_name(server, redis_client, tmp_path):
+    """TERM while a handler blocks the event loop: the worker's lines say which worker, and carry no facts of that handler's entry."""
+    add(redis_client, 1, stream="blocking", seconds=1.5)
+    with a_fleet(server.url, tmp_path, lease_ms=60_000) as fleet:
+        worker = fleet.start()
+        fleet.until("started", 1)
+        worker.send_signal(signal.SIGTERM)
+        assert 0 == worker.wait(10)
+        lines = fleet.logged(worker, "worker.draining") + fleet.logged(worker, "worker.stopped")
+
+        assert 2 == len(lines)
+        assert [] == [line for line in lines if line.keys() & {"entry_id", "stream", "handler", "attempt"}]
+        assert {(fleet.ledger("started")[0]["consumer"], worker.pid)} == {(line["consumer"], line["pid"]) for line in lines}
+
+
+FAILING_LIFESPAN = """
+from contextlib import asynccontextmanager
+from streamworker import StreamWorker
+
+@asynccontextmanager
+async def lifespan(app):
+    raise RuntimeError("no payments today")
+    yield
+
+app = StreamWorker(group="billing", lifespan=lifespan)
+
+@app.handler("orders")
+async def charge(order: dict[str, str]) -> None: ...
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_lifespan_that_raises_is_one_record(server, tmp_path, workers):
+    """Away from a terminal: its traceback once, as JSON, however many processes die of it; and exit code 1 for the first."""
+    (tmp_path / "failing.py").write_text(FAILING_LIFESPAN)
+    with a_fleet(server.url, tmp_path) as fleet:
+        worker = fleet.start("--workers", workers, app=str(tmp_path / "failing.py"), ready=False)
+        if workers == "1":
+            assert 1 == worker.wait(20)
+            told = fleet.logged(worker, "worker.failed")
+        else:
+            told = fleet.until_logged(worker, "child.exited", 3)
+            assert ["RuntimeError: no payments today"] * len(told) == [line["said"] for line in told]
+        text = (tmp_path / "worker-0.log").read_text()
+
+        assert 1 == len([line for line in told if "no payments today" in line.get("exception", "")])
+        assert 1 == text.count("Traceback")
+        assert "\u256d" not in text
+
+
+def test_a_worker_on_a_terminal_says_why_it_does_not_roll(server, tmp_path):
+    """HUP is what a terminal sends when it closes."""
+    master, terminal = os.openpty()
+    with a_fleet(server.url, tmp_path) as fleet:
+        worker = fleet.start(stdin=terminal)
+        worker.send_signal(signal.SIGHUP)
+
+        assert 0 == worker.wait(10)
+        assert "standard input is a terminal" in fleet.logged(worker, "worker.draining")[0]["why"]
+    os.close(master)
+    os.close(terminal)
 
 
 def test_a_second_interrupt_stops_at_once_with_130(server, redis_client, tmp_path):

@@ -26,15 +26,15 @@ class Fleet:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._environment = os.environ | {"LEDGER": str(folder), "LEASE_MS": str(lease_ms), "PYTHONPATH": str(ROOT), **environment}
 
-    def start(self, *options: str, app: str = "tests.scenarios.apps:app", ready: bool = True) -> subprocess.Popen[bytes]:
+    def start(
+        self, *options: str, app: str = "tests.scenarios.apps:app", ready: bool = True, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         """Start a worker; unless told otherwise, wait until it says that it reads."""
         log = self.folder / f"worker-{len(self.workers)}.log"
         command = [sys.executable, "-m", "streamworker", "run", app, "--redis-url", self.url, "--log-format", "json", *options]
         with log.open("wb") as output:
             # In a process group of its own, as a terminal or an init system starts it.
-            worker = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stderr=output, env=self._environment, cwd=ROOT, start_new_session=True
-            )
+            worker = subprocess.Popen(command, stdin=stdin, stderr=output, env=self._environment, cwd=ROOT, start_new_session=True)
         self.workers.append(worker)
         if ready:
             wait_until(lambda: worker.poll() is not None or self.has_logged(worker, "worker.ready"), within=20)

@@ -389,7 +389,7 @@ class Extended(BaseModel):
         ({b"_tenant": "x"}, "headers={'tenant': …}"),
         ({"traceparent": "x"}, "headers={'traceparent': …}"),
         (Extended.model_validate({"traceparent": "x"}), "would be read as a header"),
-        ({7: "x"}, "name is a int"),
+        ({7: "x"}, "name is of type int"),
         ({"\ud800": "x"}, "surrogate"),
         ({"a": "\ud800"}, "field 'a'"),
         ({"a": float("nan")}, "field 'a'"),

@@ -205,7 +205,8 @@ def test_where_nobody_answers_it_says_so() -> None:
         where = f"127.0.0.1:{unused.getsockname()[1]}"
     nobody, wrong = health("--addr", where), health("--addr", "here")
 
-    assert (1, f"livez: nobody answers at {where}: Connection refused\n") == (nobody.returncode, nobody.stdout)
+    hint = "; outside of Kubernetes a worker answers only with --health-addr HOST:PORT"
+    assert (1, f"livez: nobody answers at {where}: Connection refused{hint}\n") == (nobody.returncode, nobody.stdout)
     assert (2, "") == (wrong.returncode, wrong.stdout)
     assert wrong.stderr.startswith("Error: 'here' is not an address")
 

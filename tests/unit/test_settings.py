@@ -192,18 +192,18 @@ def test_an_empty_file_is_an_error_and_not_the_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "flags", "arguments", "says"),
     [
-        ({"STREAMWORKER_CONCURRENCY": "many"}, {}, {}, ["environment variable STREAMWORKER_CONCURRENCY", "valid integer"]),
+        ({"STREAMWORKER_CONCURRENCY": "many"}, {}, {}, ["environment variable STREAMWORKER_CONCURRENCY", "it is a whole number"]),
         (
             {"STREAMWORKER_CONCURRENCY": "0"},
             {},
             {},
-            ["environment variable STREAMWORKER_CONCURRENCY", "greater than or equal to 1"],
+            ["environment variable STREAMWORKER_CONCURRENCY", "it is 1 at least"],
         ),
         ({"STREAMWORKER_GRACE": "25"}, {}, {}, ["environment variable STREAMWORKER_GRACE", "with its unit", "25s"]),
         ({"STREAMWORKER_BURST": "perhaps"}, {}, {}, ["environment variable STREAMWORKER_BURST", "boolean"]),
         ({}, {"log_level": "loud"}, {}, ["option --log-level", "'debug', 'info', 'warning' or 'error'"]),
-        ({}, {"max_runtime": "0s"}, {}, ["option --max-runtime", "greater than"]),
-        ({}, {"max_deliveries": 0}, {}, ["option --max-deliveries", "greater than or equal to 1"]),
+        ({}, {"max_runtime": "0s"}, {}, ["option --max-runtime", "it is more than 0s"]),
+        ({}, {"max_deliveries": 0}, {}, ["option --max-deliveries", "it is 1 at least"]),
         ({}, {"loop": "trio"}, {}, ["option --loop", "'auto', 'asyncio' or 'uvloop'"]),
         ({}, {}, {"redis_url": 5}, ["argument redis_url=", "valid string"]),
         ({}, {}, {"grace": "soon"}, ["argument grace=", "not a duration"]),

@@ -177,7 +177,50 @@ def test_what_wins_over_the_file_is_not_read_from_it(tmp_path: Path) -> None:
     assert "redis://ours" == Settings.load({"REDIS_URL_FILE": str(file)}, {}, {"redis_url": "redis://ours"}).read_redis_url()
 
 
-@pytest.mark.parametrize("option", ["credential_provider=x", "parser_class=x", "encoding=utf-16", "nonsense=1", "retry=x"])
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("redis://localhost:6379/1x", "redis://localhost:6379 as Redis URL: its database is not a number"),
+        ("redis://localhost:6379/x", "its database is not a number"),
+        ("redis://localhost:6379/1/2", "its database is not a number"),
+        ("redis://localhost:6379?db=abc", "its database is not a number"),
+        ("redis://localhost:6379?db=", "its database is not a number"),
+        ("redis://localhost:6379/1?db=2", "it names two databases"),
+        ("unix:///run/redis.sock?db=abc", "its database is not a number: write it as \\?db=1"),
+        ("redis://localhost:99999/0", "redis://localhost:99999/0 as Redis URL: its port 99999 is none"),
+        ("redis://localhost:0/0", "its port 0 is none"),
+        ("redis://:12?s3cr3t@localhost", "in a password, write"),
+        ("redis://:12/s3cr3t@localhost", "in a password, write"),
+    ],
+)
+def test_what_would_lead_elsewhere_is_refused(url: str, fault: str) -> None:
+    """Not taken for database 0 or another port: what is wrong is named."""
+    with pytest.raises(SetupError, match=fault):
+        Endpoint(url).connection()
+
+
+@pytest.mark.parametrize(
+    ("url", "database"), [("redis://h", 0), ("redis://h/", 0), ("redis://h/3", 3), ("redis://h/3/", 3), ("redis://h?db=4", 4)]
+)
+def test_a_database_is_a_number(url: str, database: int) -> None:
+    """In the path, or in the query."""
+    assert database == Endpoint(url).connection().db
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "host=other",
+        "port=7",
+        "path=/s",
+        "connection_class=x",
+        "credential_provider=x",
+        "parser_class=x",
+        "encoding=utf-16",
+        "nonsense=1",
+        "retry=x",
+    ],
+)
 def test_an_option_that_is_not_known_is_refused(option: str) -> None:
     """And not handed on to a library that would fall over it in the middle of connecting."""
     with pytest.raises(SetupError, match="an option that is not known"):
