@@ -22,7 +22,7 @@ IGNORED = frozenset(
 )
 """What a URL's query may not change: replies are bytes in RESP2 shape, and every wait and retry is ours."""
 
-_HOST = re.compile(r"[A-Za-z0-9_.:%-]*")
+_HOST = re.compile(r"[A-Za-z0-9_.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?")
 _DATABASE = re.compile(r"/?[0-9]{0,6}/?")
 _PORT = re.compile(r":([0-9]{1,6})\Z")
 _SECRET = re.compile(r"://[^@]*:[^@]+@|[?&](ssl_)?password=")
@@ -49,6 +49,8 @@ def fault_of(url: str) -> str | None:
         return None
     if query.keys() - TAKEN - IGNORED:
         return f"its query has an option that is not known: there are {', '.join(sorted(TAKEN))}"
+    if not _HOST.fullmatch(parts.hostname or ""):
+        return "its host is none: in a password, write characters such as / : @ ? # % as %2F %3A %40 %3F %23 %25"
     port = _port_in(parts)
     if port and not 0 < int(port) < 65_536:
         return f"its port {port} is none: write one from 1 to 65535"

@@ -101,6 +101,7 @@ FORMS = [
 @example("redis://user:{}@127.0.0.1:1/0", "Zq1/2?3#4Xw", False)
 @example("redis://:12/{}@127.0.0.1:1/0", "ZqXw", False)
 @example("redis://user:{}@127.0.0.1:1/0", "Zq@1:%40Xw", True)
+@example("redis://127.0.0.1:{}/0", "Zq@%Xw", False)
 def test_nothing_that_is_said_of_a_url_holds_the_password(form: str, password: str, encoded: bool) -> None:
     """Written as it is, or percent-encoded as it should be; in every form of URL, right or wrong."""
     written = quote(password, safe="") if encoded else password
