@@ -17,7 +17,7 @@ class Lanes(Generic[Item]):
 
     def __init__(self, limits: Mapping[str, int]) -> None:
         self._limits = dict(limits)
-        self.places = sum(limits.values())
+        self.places: int = sum(limits.values())
         self._bars = 0
         self._lines: dict[str, deque[Item]] = {name: deque() for name in limits}
         self._running = dict.fromkeys(limits, 0)
