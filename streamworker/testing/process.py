@@ -39,7 +39,7 @@ class RehearsedProcess(WorkerProcess):
 
     def __init__(self, app: StreamWorker, settings: Settings, url: str, witness: Witness, alarms: Alarms) -> None:
         super().__init__(app, settings)
-        self.watchdog = Unarmed(settings.grace, lambda: self.in_flight, self._log)
+        self.watchdog: Watchdog = Unarmed(settings.grace, lambda: self.in_flight, self._log)
         app.schedules = []  # it does not keep them: the clock of the test does
         self._endpoint = Endpoint(url, client_name=self._endpoint.client_name, virtual_time=True)
         self._witness = witness
