@@ -20,11 +20,7 @@ class Lanes(Generic[Item]):
 
     def __init__(self, limits: Mapping[str, int], beside: int = 0) -> None:
         self._limits = dict(limits)
-<<<<<<< HEAD
-        self.places = sum(limits.values()) + beside
-=======
-        self.places: int = sum(limits.values())
->>>>>>> wt-kit
+        self.places: int = sum(limits.values()) + beside
         self._bars = 0
         self._lines: dict[str, deque[Item]] = {name: deque() for name in limits}
         self._running = dict.fromkeys(limits, 0)
