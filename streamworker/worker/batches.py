@@ -19,13 +19,13 @@ class Batch:
     __slots__ = ("began", "closes_at", "handler", "has_ended", "size", "taken", "trips")
 
     def __init__(self, handler: Handler, closes_at: float) -> None:
-        self.handler = handler
-        self.closes_at = closes_at
+        self.handler: Handler = handler
+        self.closes_at: float = closes_at
         self.trips: list[BatchedTrip] = []
-        self.size = 0
-        self.began = 0.0
-        self.taken = 0
-        self.has_ended = False
+        self.size: int = 0
+        self.began: float = 0.0
+        self.taken: int = 0
+        self.has_ended: bool = False
 
 
 class Line:
