@@ -123,7 +123,7 @@ async def test_a_sweep_that_was_not_made_tells_of_no_recovery(server, aredis):
             reclaimer.stop()
             await aredis.rename("{orders}:retry:billing", "aside")
             await aredis.set("{orders}:retry:billing", "no stream")
-            reclaimer._stopping.clear()
+            reclaimer._stopping = False
             reclaimer._guard = SweepGuard(LEASE, -1_000.0)  # its own, which no trouble of the reader holds
             await aredis.delete(binding.keys.sweep)
             await reclaimer._guarded(binding)
