@@ -74,8 +74,7 @@ class Reader:
         self._read_each = True
         self._refused: ServerError | None = None
         self._stopping = False
-        self._paused = False
-        self._reads = False
+        self._paused = self._reads = False
         self._awake = asyncio.Event()
         self.wants_room: bool = True
         """Whether it waits for room in a pool, and `room_opened` must be called."""
@@ -160,6 +159,7 @@ class Reader:
         await self._link.connect()
         self.parked.client_id = await reading.client_id(self._link)
         await self._upkeep.establish_all()
+        self._read_each = True  # first, what each of them gives by itself
         # What has silently cut our connection may have cut the other one, whose calls would wait for long answers.
         await inspecting.greet(self._commands, within=reading.READ_MARGIN_SECONDS)
         await self._settle_doubt()

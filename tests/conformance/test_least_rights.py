@@ -196,7 +196,7 @@ async def test_a_workers_transactions_and_markers_need_no_more_than_its_rights(r
     async def count(click: Order, ctx: Context) -> None:
         await ledger.note(click.n)
 
-    url = as_user(Role.WORKER, streams=("orders", "clicks"), writes_to=["{orders}:*", "seen", "stale"])
+    url = as_user(Role.WORKER, streams=("orders", "clicks"), publishes_to=("invoices",), writes_to=["{orders}:*", "seen", "stale"])
     redis_client.xadd("orders", {"n": "write"})
     redis_client.xadd("clicks", {"n": "click"})
     assert 0 == await run_burst(app, url)

@@ -138,7 +138,7 @@ FAULTS = (
         events=one_of("reading.failing"),
         rules={"recovery": READ_REPLY_SECONDS + 3},
     ),
-    lost_replies("fill"),
+    lost_replies("fill", step=1),
     lost_replies("XREADGROUP BLOCK", step=2, seconds=6.0, mix={"ok": 1.0}),
     lost_replies("XACK"),
     lost_replies("settle_ack", mix=FAILING),

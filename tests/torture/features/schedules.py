@@ -65,6 +65,12 @@ def _could_tick(life: Life, at: float, history: History, first: dict[int, float]
         moment is not None and moment <= end for moment in (life.ended, life.ordered_at)
     ):
         return False
+    blocking = {entry.number for entry in history.published if entry.plan.kind == "block"}
+    if any(
+        run.pid == life.pid and run.number in blocking and run.started <= end and run.until + PAUSE_SECONDS >= at
+        for run in history.runs
+    ):
+        return False
     return not any(
         one.begin <= end and one.end + PAUSE_SECONDS >= at and (one.pids is None or life.pid in one.pids)
         for one in history.disturbances
