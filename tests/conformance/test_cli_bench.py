@@ -17,7 +17,8 @@ SMALL = ("bench", "--entries", "1000", "--pace", "300", "--loop", "asyncio")
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """The command configures logging, as the only one in its process."""
+    """The command configures logging, as the only one in its process: it leaves alone what somebody has configured before."""
+    structlog.reset_defaults()
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     yield
