@@ -22,6 +22,10 @@ class Pool:
     lanes: Lanes[Trip]
     pace: Pace = field(default_factory=Pace)
     _surplus_since: float | None = None
+    _has_several_handlers: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self._has_several_handlers = len({handler.name for binding in self.bindings for handler in binding.handlers}) > 1
 
     @property
     def room(self) -> int:
@@ -36,9 +40,11 @@ class Pool:
     def part_with_room(self) -> PartOfPool | None:
         """The streams whose handlers all have places though others' lines fill the pool: a flood on one stream, or a handler that does
         not end, must not keep the others from theirs."""
-        free = {handler.name: self.lanes.free(handler.name) for binding in self.bindings for handler in binding.handlers}
-        if len(free) < 2:
+        if (
+            not self._has_several_handlers
+        ):  # asked whenever a delivery ends while room is waited for, of pools with many streams too
             return None
+        free = {handler.name: self.lanes.free(handler.name) for binding in self.bindings for handler in binding.handlers}
         names_of = [(binding, [handler.name for handler in binding.handlers]) for binding in self.bindings if binding.ready]
         some = [(binding, names) for binding, names in names_of if all(free[name] > 0 for name in names)]
         if not some:

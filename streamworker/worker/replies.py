@@ -32,7 +32,8 @@ def succeeded(delivery: Delivery | None, handler: Handler, context: Context | Ba
     if isinstance(context, Watched):
         returned = context.returned
     if inspect.isgenerator(returned) or inspect.isasyncgen(returned) or inspect.iscoroutine(returned):
-        returned.close() if not inspect.isasyncgen(returned) else None
+        if not inspect.isasyncgen(returned):
+            returned.close()
         return Failed(
             TypeError(f"{handler.name} has returned a {type(returned).__name__}, which has not run: await it, or loop over it")
         )
