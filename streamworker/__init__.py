@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from streamworker.listeners import ListenerContext
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
     from streamworker.posting import Durability
+    from streamworker.retention import Retention
     from streamworker.settings import Settings
     from streamworker.stream import Stream
     from streamworker.sync_publisher import SyncPublisher
@@ -67,6 +68,7 @@ __all__ = [
     "PublishFailed",
     "Reject",
     "RequestFailed",
+    "Retention",
     "Retry",
     "RetryPolicy",
     "ServerError",
@@ -108,6 +110,7 @@ _HOMES = {
     "listeners": ("ListenerContext",),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
     "posting": ("Durability",),
+    "retention": ("Retention",),
     "settings": ("Settings",),
     "stream": ("Stream",),
     "sync_publisher": ("SyncPublisher",),

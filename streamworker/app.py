@@ -35,7 +35,8 @@ from streamworker.ordering import OrderingKey
 from streamworker.outgoing import check_stream, encode_many, encode_outgoing, encode_request
 from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
-from streamworker.registration import checked, keep, make_handler, need_stream
+from streamworker.registration import checked, keep, make_handler, need_stream, retain
+from streamworker.retention import Retention
 from streamworker.schedules import Schedules
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.stream import Stream
@@ -59,8 +60,8 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
     delivery may go unrenewed before another worker takes it over. `on_group_lost` says where a group that has vanished is made again:
     where it was, as far as this worker knows (`"resume"`), at the first entry, at the end, or not at all, and then the worker stops.
-    `lifespan` is an async context manager around the worker's life; what it yields is `ctx.state`. `redis_url` and `settings` given
-    here win over the command line and the environment.
+    `retention` says, by stream, what of it is not kept. `lifespan` is an async context manager around the worker's life; what it yields
+    is `ctx.state`. `redis_url` and `settings` given here win over the command line and the environment.
 
     Raises `SetupError` with the repair for every wrong argument.
     """
@@ -77,6 +78,7 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         on_group_lost: OnGroupLost = "resume",
         lifespan: Lifespan | None = None,
         codec: Literal["fields", "json"] | Codec = "fields",
+        retention: Mapping[str, Retention] | None = None,
         settings: Settings | None = None,
     ) -> None:
         if not isinstance(lease, timedelta) or lease < SHORTEST_LEASE:
@@ -96,6 +98,7 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         self.lifespan = lifespan
         self.handlers: list[Handler] = []
         self.middlewares: list[Middleware] = []
+        retain(self.retentions, {} if retention is None else retention, ())
         self._arguments = _given(redis_url, settings)
         self._speak_to(lambda: Endpoint(self.settings().read_redis_url))
 
@@ -152,16 +155,19 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         return register
 
     @overload
-    def stream(self, name: str, body_type: type[Body]) -> Stream[Body]: ...
+    def stream(self, name: str, body_type: type[Body], *, retention: Retention | None = None) -> Stream[Body]: ...
     @overload
-    def stream(self, name: str, body_type: Any) -> Stream[Any]: ...
-    def stream(self, name: str, body_type: Any) -> Stream[Any]:
+    def stream(self, name: str, body_type: Any, *, retention: Retention | None = None) -> Stream[Any]: ...
+    def stream(self, name: str, body_type: Any, *, retention: Retention | None = None) -> Stream[Any]:
         """A stream and the type of its bodies, to publish to and to register handlers of, checked by type checkers.
 
-        Raises `SetupError` where the type cannot be a body.
+        `retention` says what of it is not kept. Raises `SetupError` where the type cannot be a body.
         """
         self.codec.decoder(body_type)
-        return Stream(self, name, body_type)
+        made: Stream[Any] = Stream(self, name, body_type)
+        if retention is not None:
+            retain(self.retentions, {name: retention}, [listener.stream for listener in self.listeners])
+        return made
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
         """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""

@@ -16,6 +16,8 @@ from streamworker.entries import Fields, read_headers
 from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import Executor, HandlerFunction, choose_executor, name_of, read_signature
 from streamworker.outgoing import check_stream
+from streamworker.registration import check_heard
+from streamworker.retention import Retention
 
 Function = TypeVar("Function", bound=HandlerFunction)
 
@@ -68,6 +70,8 @@ class Listeners:
         super().__init__(codec)  # type: ignore[call-arg]  # the next part of the application
         self._codec = codec
         self.listeners: list[Listener] = []
+        self.retentions: dict[str, Retention] = {}
+        """What of its streams is kept, where something is not."""
 
     def listener(
         self,
@@ -98,6 +102,7 @@ class Listeners:
                 executor=choose_executor(function),
             )
             _check(listener, self.listeners)
+            check_heard(stream, self.retentions.get(stream), [stream])
             self.listeners.append(listener)
             return function
 

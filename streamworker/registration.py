@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import product
 from typing import Any, Protocol, TypeVar
@@ -12,6 +12,7 @@ from streamworker.effects import Idempotency
 from streamworker.errors import SetupError
 from streamworker.handlers import Handler, HandlerFunction, HandlerOptions, Signature, choose_executor, may_answer, name_of
 from streamworker.policies import LONGEST_DELAY, BatchLimits, DeadLetterPolicy, RetryPolicy
+from streamworker.retention import Retention
 from streamworker.streams.keys import has_tag, hashed_part, tag
 
 Policy = TypeVar("Policy")
@@ -148,6 +149,31 @@ def check_beside(handler: Handler, others: Iterable[Handler]) -> None:
             )
         if other.start != handler.start:
             raise SetupError(f"{other.name!r} and {handler.name!r} share group {handler.group!r} of {stream!r} but not start=")
+
+
+def retain(retentions: dict[str, Retention], wanted: Mapping[str, Retention], heard: Iterable[str]) -> None:
+    """Add what is `wanted` of streams to what was said of others before; `heard` are the streams that have listeners."""
+    if not isinstance(wanted, Mapping):
+        raise SetupError(f'retention has one for each stream, {{"orders": Retention(…)}}, and is not {wanted!r}')
+    for stream, retention in wanted.items():
+        if not isinstance(stream, str) or not stream:
+            raise SetupError(f"retention: a stream's name is a non-empty string, not {stream!r}")
+        tag(stream)
+        if not isinstance(retention, Retention):
+            raise SetupError(f"retention of {stream!r} is a Retention(…), not {retention!r}")
+        if retentions.get(stream, retention) != retention:
+            raise SetupError(f"stream {stream!r} has two retentions: say it in one place")
+        check_heard(stream, retention, heard)
+        retentions[stream] = retention
+
+
+def check_heard(stream: str, retention: Retention | None, heard: Iterable[str]) -> None:
+    """See that what listeners are to hear is not gone before: they have no group, so nobody waits for them."""
+    if retention is not None and retention.delete_when_acked and stream in heard:
+        raise SetupError(
+            f"stream {stream!r} has a listener, which may find entries gone with delete_when_acked: say how long they stay instead, "
+            "Retention(max_age=…)"
+        )
 
 
 def group_of(function: HandlerFunction, group: str | None, default: str | None) -> str:

@@ -8,13 +8,23 @@ an operator may look at them with redis-cli.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from streamworker.errors import SetupError
 
 
+class Removal(IntEnum):
+    """What of ours removes entries of a stream, in the numbers of `scripts/fence.lua`. Where anything does, that an entry is gone does not
+    tell that somebody has trimmed it while it was pending."""
+
+    NEVER = 0
+    TRIMMED = 2
+    WHEN_ACKED = 3
+
+
 @dataclass(frozen=True, slots=True)
 class GroupKeys:
-    """The keys of one consumer group on one stream."""
+    """The keys of one consumer group on one stream, and what removes entries of that."""
 
     stream: str
     due: str
@@ -24,6 +34,11 @@ class GroupKeys:
     sweep: str
     settled: str
     known: str
+    removal: Removal = Removal.NEVER
+
+    def witnesses(self, key: str) -> list[str]:
+        """Where it is written down that an entry of this one of the two streams was trimmed while it was pending, if that is needed."""
+        return [self.settled] if self.removal and key == self.stream else []
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -33,7 +48,7 @@ class GroupKeys:
         )  # fmt: skip
 
 
-def keys_of(stream: str, group: str) -> GroupKeys:
+def keys_of(stream: str, group: str, removal: Removal = Removal.NEVER) -> GroupKeys:
     """The keys that belong to `group` on `stream`."""
     tagged = tag(stream)
     return GroupKeys(
@@ -45,6 +60,7 @@ def keys_of(stream: str, group: str) -> GroupKeys:
         sweep=f"{tagged}:sw:sweep:{group}",
         settled=f"{tagged}:sw:settled:{group}",
         known=f"{tagged}:sw:known:{group}",
+        removal=removal,
     )
 
 
@@ -62,6 +78,11 @@ def schedule_keys(stream: str) -> tuple[str, str]:
     """The sorted set of the due times of what is scheduled for a stream, and the hash of its entries."""
     tagged = tag(stream)
     return f"{tagged}:scheduled", f"{tagged}:scheduled:entries"
+
+
+def trim_key(stream: str) -> str:
+    """The key that says that a worker has lately looked what of the stream can go."""
+    return f"{tag(stream)}:sw:trim"
 
 
 def tick_key(stream: str, name: str) -> str:

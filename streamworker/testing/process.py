@@ -61,8 +61,9 @@ class RehearsedProcess(WorkerProcess):
 
     async def heard_all(self, link: Link) -> list[Place] | None:
         """How far the listeners have heard, where that is everything; `None` where there is more. Asked over `link`."""
-        places = [listening.place for listening in self._beside.listenings]
-        caught_up = [await listening.is_caught_up(link) for listening in self._beside.listenings]
+        listenings = [] if self._beside is None else self._beside.listenings
+        places = [listening.place for listening in listenings]
+        caught_up = [await listening.is_caught_up(link) for listening in listenings]
         return places if all(caught_up) else None
 
     def lose(self, lease: Lease, why: str) -> None:

@@ -12,7 +12,7 @@ from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import settling
 from streamworker.streams.faults import sentence
-from streamworker.streams.keys import GroupKeys
+from streamworker.streams.keys import GroupKeys, Removal
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Tries
 from streamworker.worker.leases import LeaseKeeper
@@ -40,6 +40,8 @@ class Acks:
         self._link = link
         self._group = group
         self._stream_of = {key: of.stream for of in keys.values() for key in (of.stream, of.retry)}
+        self._deleted_when_acked = {stream for stream, of in keys.items() if of.removal is Removal.WHEN_ACKED}
+        self._xackdel = True
         self._leases = leases
         self._trouble = trouble
         self._log = log
@@ -128,7 +130,10 @@ class Acks:
         stream = self._stream_of[chunk[0].key]
         trouble = self._trouble("ack", stream)
         try:
-            acked = await settling.ack(link, self._group, chunk)
+            if chunk[0].key in self._deleted_when_acked:
+                acked, self._xackdel = await settling.ack_and_delete(link, self._group, chunk, xackdel=self._xackdel)
+            else:
+                acked = await settling.ack(link, self._group, chunk)
         except (ConnectionLost, ServerError) as error:
             trouble.strikes(sentence(error))
             return chunk

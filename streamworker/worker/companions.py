@@ -1,4 +1,4 @@
-"""What a worker process does beside consuming: it adds what is scheduled, ticks and listens."""
+"""What a worker process does beside consuming: it adds what is scheduled, ticks, listens and trims."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from streamworker.worker.bindings import Binding
 from streamworker.worker.listening import Listening
 from streamworker.worker.scheduler import Scheduler
 from streamworker.worker.ticker import Ticker
+from streamworker.worker.trimmer import Trimmer, groups_by_stream
 
 
 class Companions:
@@ -25,16 +26,18 @@ class Companions:
         link: Link,
         bindings: Iterable[Sequence[Binding]],
         state: Mapping[str, Any],
+        consumer: str,
         log: Any,
     ) -> None:
         self._scheduler = Scheduler(link, bindings, log)
         self._tickers = [Ticker(schedule, link, log) for schedule in app.schedules]
         self.listenings: list[Listening] = [Listening(listener, endpoint, state, log) for listener in app.listeners]
+        self.trimmer: Trimmer = Trimmer(link, app.retentions, groups_by_stream(app.handlers), consumer, log)
 
     def parts(self) -> list[Coroutine[Any, Any, None]]:
         """What is to be run."""
         ticking, listening = [one.run() for one in self._tickers], [one.run() for one in self.listenings]
-        return [self._scheduler.run(), *ticking, *listening]
+        return [self._scheduler.run(), self.trimmer.run(), *ticking, *listening]
 
     @property
     def began(self) -> list[asyncio.Event]:

@@ -19,6 +19,7 @@ from streamworker.worker.carrier import Carrier, Witness
 from streamworker.worker.crew import Crew
 from streamworker.worker.executor import Executor
 from streamworker.worker.gathering import Gathering
+from streamworker.worker.ghosts import Ghosts
 from streamworker.worker.intake import Intake
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.names import NameClaim
@@ -57,8 +58,19 @@ class Consumer:
         keys = {binding.keys.stream: binding.keys for binding in plan.bindings}
         self._isolation = plan.isolation
         self._claim = self._name_claim() if plan.named else None
+        self._ghosts = ghosts = Ghosts(log)
+        witnesses = {stream: of.witnesses(stream) for stream, of in keys.items()}
         self._leases = LeaseKeeper(
-            plan.endpoint, plan.group, plan.lease, self._lease_lost, self._can_renew_again, plan.isolation.changed, log, self._claim
+            plan.endpoint,
+            plan.group,
+            plan.lease,
+            self._lease_lost,
+            self._can_renew_again,
+            plan.isolation.changed,
+            ghosts,
+            log,
+            self._claim,
+            witnesses,
         )
         self._promoter = Promoter(link, plan.bindings, log)
         self._settlement = Settlement(link, plan.group, keys, self._leases, log, self._promoter.expect)
@@ -68,7 +80,7 @@ class Consumer:
         self._batch_crew = Crew(batches.carry, batches.was_cancelled, self._spawn)
         self._gathering = gathering = Gathering(plan, pools, self._batch_crew.start)
         self._order = order = Order(plan, link, self._leases, pools, self._crew.start, log)
-        self._intake = intake = Intake(plan, link, self._leases, pools, order, gathering, self._crew.start, log)
+        self._intake = intake = Intake(plan, link, self._leases, pools, order, gathering, self._crew.start, ghosts, log)
         self._turns = turns = Turns(plan, pools, order, gathering, self._crew.start)
         suspects = Suspects(plan.isolation, link, batches.run_alone, turns.join_lane, log)
         once = Once(link, keys, plan.isolation.ending, log)
@@ -185,6 +197,11 @@ class Consumer:
     def troubled_streams(self) -> list[str]:
         """The streams that cannot be read at the moment; their own log lines say why."""
         return [binding.keys.stream for binding in self._plan.bindings if not binding.ready]
+
+    @property
+    def trimmed(self) -> int:
+        """How many entries it has found that were trimmed away while they were pending."""
+        return self._ghosts.found
 
     @property
     def in_flight(self) -> int:

@@ -59,6 +59,7 @@ class WorkerProcess:
         self.changed: asyncio.Event = asyncio.Event()
         """Set whenever `status` has something new to tell at once; whoever has told it clears it."""
         self.watchdog: Watchdog = Watchdog(settings.grace, lambda: self.in_flight, self._log)
+        self._beside: Companions | None = None
         self._hurried = False
         self._gave_up = False
         self._paused = False
@@ -137,6 +138,8 @@ class WorkerProcess:
             troubled=troubled,
             waits_for=next((claim.waits_for for claim in self._claims if claim.waits_for), ""),
             solitary=self._isolation.lasts_long,
+            trimmed=sum(consumer.trimmed for consumer in self._consumers),
+            held_back=() if self._beside is None else self._beside.trimmer.held_back,
         )
 
     @property
@@ -158,7 +161,7 @@ class WorkerProcess:
             yield {} if state is None else state
 
     async def _consume(self, link: Link, state: Mapping[str, Any]) -> None:
-        bindings = bindings_of(self._handlers, self._app.on_group_lost, self._log)
+        bindings = bindings_of(self._handlers, self._app.on_group_lost, self._log, self._app.retentions)
         check_memory(self._settings)
         self._streams = sum(map(len, bindings.values()))
         self._consumers = [self._consumer(group, of_group, link, state) for group, of_group in bindings.items()]
@@ -167,12 +170,12 @@ class WorkerProcess:
             return
         for consumer in self._consumers if self._paused else ():
             consumer.pause()
-        self._beside = Companions(self._app, self._endpoint, link, bindings.values(), state, self._log)
+        self._beside = beside = Companions(self._app, self._endpoint, link, bindings.values(), state, self.consumer, self._log)
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
-            parts = (self._announce(), self._watch_connection(link), *watch_limits(self._settings, self.drain))
-            watchers = [tasks.create_task(part) for part in (*parts, *self._beside.parts())]
+            parts = (self._announce(beside), self._watch_connection(link), *watch_limits(self._settings, self.drain))
+            watchers = [tasks.create_task(part) for part in (*parts, *beside.parts())]
             if self._settings.burst:
                 watchers.append(
                     tasks.create_task(watch_for_the_end(link, [b for of in bindings.values() for b in of], self, self._log))
@@ -203,8 +206,8 @@ class WorkerProcess:
         )
         return Consumer(plan, link, executor, self._count, self._log)
 
-    async def _announce(self) -> None:
-        for begun in (*(consumer.reads for consumer in self._consumers), *self._beside.began):
+    async def _announce(self, beside: Companions) -> None:
+        for begun in (*(consumer.reads for consumer in self._consumers), *beside.began):
             await begun.wait()
         self.ready.set()
         self.changed.set()

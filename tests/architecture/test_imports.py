@@ -20,15 +20,15 @@ ROOT = Path(streamworker.__file__).parent
 
 FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
-    {"effects"},
+    {"effects", "retention"},
     {"delivery", "destination"},
     {"addresses", "posting"},
     {"policies", "codecs", "settings", "streams", "embedded", "ticks"},
     {"ordering"},
     {"handlers", "outgoing", "admin"},
     {"publisher", "sync_publisher", "requester"},
-    {"registration", "schedules", "listeners", "stream", "connected"},
-    {"batching"},
+    {"registration", "schedules", "stream", "connected"},
+    {"batching", "listeners"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor", "testing"},
@@ -41,7 +41,7 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "destination", "effects", "entries", "errors", "addresses", "posting", "ticks", "policies", "codecs", "ordering",
+    "delivery", "destination", "effects", "entries", "errors", "retention", "addresses", "posting", "ticks", "policies", "codecs", "ordering",
     "streams.keys", "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip

@@ -64,4 +64,7 @@ if nameless then
     end
   end
 end
+if KEYS[2] then
+  for _, id in ipairs(gone) do witness(KEYS[2], id) end
+end
 return { now, 0, cursor, entries, gone }

@@ -34,9 +34,13 @@ for _, pending in ipairs(page) do
       left = left + 1
       if not died then return { '', entries, gone, left } end
       -- Later it could not be told any more that it was the dead one's; idle as it was, it is for whoever has room first.
-      redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'IDLE', pending[3], 'RETRYCOUNT', count, 'JUSTID')
+      local claimed = redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'IDLE', pending[3], 'RETRYCOUNT', count, 'JUSTID')
+      if not claimed[1] then gone[#gone + 1] = id end
     end
   end
+end
+if KEYS[2] then
+  for _, id in ipairs(gone) do witness(KEYS[2], id) end
 end
 local following = ''
 if #page == limit then following = '(' .. page[#page][1] end
