@@ -146,7 +146,7 @@ class Scene:
 
 
 class Canary:
-    """Measures by how much this machine is late: the most that a short sleep took too long since `begin`."""
+    """Measures by how much this machine is late: by how much a short sleep took too long, or the wall clock was set meanwhile."""
 
     def __init__(self) -> None:
         self._late: list[tuple[float, float]] = []
@@ -162,9 +162,10 @@ class Canary:
 
     def _run(self) -> None:
         while True:
-            began = time.monotonic()
+            began, said = time.monotonic(), time.time()
             time.sleep(0.02)
-            late = time.monotonic() - began - 0.02
+            passed = time.monotonic() - began
+            late = max(passed - 0.02, abs(time.time() - said - passed))
             if late > 0.02:
                 self._late.append((began, late))
 
