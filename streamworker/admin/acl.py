@@ -24,6 +24,7 @@ from streamworker.streams.keys import (
     schedule_keys,
     tag,
     tick_key,
+    trim_key,
 )
 
 
@@ -37,10 +38,11 @@ class Role(StrEnum):
 
 
 class Server(StrEnum):
-    """What the server knows: 6.2 has no patterns for reading or writing alone."""
+    """What the server knows: 6.2 has no patterns for reading or writing alone, from 8.2 on Redis has XACKDEL."""
 
     REDIS_6_2 = "6.2"
     REDIS_7_0 = "7.0"
+    REDIS_8_2 = "8.2"
 
 
 PLACEHOLDER = ">PASSWORD"
@@ -55,6 +57,9 @@ _LOOK = (
 
 WRITES: Sequence[str] = tuple(sorted({"get", "hget", *(command.lower() for command in TRANSACTION_COMMANDS)}))
 """What `ctx.transaction` needs on its keys: its commands, and to see whether a number is one."""
+
+TRIMS: Sequence[str] = ("xackdel", "xlen", "xtrim")
+"""What a worker needs where its program has a `Retention`; it does without XACKDEL where the server does not know it."""
 
 COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
@@ -95,11 +100,13 @@ def least_user(
     name: str | None = None,
     publishes_to: Sequence[str] = (),
     writes_to: Sequence[str] = (),
+    retention: bool = False,
     server: Server = Server.REDIS_7_0,
 ) -> User:
     """The user of `role` with the least rights on these streams and groups. Raises `SetupError` with the repair.
 
-    `writes_to` are the keys of a worker's transactions, as at a handler: names, or beginnings that end in `*`.
+    `writes_to` are the keys of a worker's transactions, as at a handler: names, or beginnings that end in `*`. `retention` says that its
+    program has a `Retention`.
     """
     if not streams:
         raise SetupError("name at least one stream: --stream orders")
@@ -113,6 +120,8 @@ def least_user(
         )
     if writes_to and role is not Role.WORKER:
         raise SetupError(f"only a worker's handlers have transactions: leave --writes-to out for a {role}")
+    if retention and role is not Role.WORKER:
+        raise SetupError(f"only a worker trims streams: leave --retention out for a {role}")
     for what in (*streams, *groups, *publishes_to, *writes_to):
         _check(what)
     user = f"streamworker-{role}" if name is None else name
@@ -123,8 +132,19 @@ def least_user(
     keys += _families(role, streams, groups, publishes_to, server)
     # What a transaction writes to is given to a script, and EVAL needs both rights to each key.
     keys += [_pattern_of_any(key, server) for key in writes_to]
-    commands = [f"+{command}" for command in sorted({*COMMANDS[role], *(WRITES if writes_to else ())})]
+    if retention:
+        keys += [_pattern(trim_key(stream), "RW", server) for stream in dict.fromkeys((*streams, *publishes_to))]
+    commands = [f"+{command}" for command in sorted({*COMMANDS[role], *_for(writes_to, retention, server)})]
     return User(user, role, ("reset", "on", PLACEHOLDER, "resetchannels", *keys, "-@all", *commands))
+
+
+def _for(writes_to: Sequence[str], retention: bool, server: Server) -> Iterator[str]:
+    """The commands that not every program needs."""
+    if writes_to:
+        yield from WRITES
+    if retention:
+        # A server refuses a rule with a command that it does not know.
+        yield from TRIMS if server is Server.REDIS_8_2 else (command for command in TRIMS if command != "xackdel")
 
 
 def _key_rights(role: Role, streams: Sequence[str], groups: Sequence[str], publishes_to: Sequence[str]) -> dict[str, str]:

@@ -41,8 +41,8 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "destination", "effects", "entries", "errors", "retention", "addresses", "posting", "ticks", "policies", "codecs", "ordering",
-    "streams.keys", "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
+    "delivery", "destination", "effects", "entries", "errors", "retention", "addresses", "posting", "ticks", "policies", "codecs",
+    "ordering", "streams.keys", "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {

@@ -53,6 +53,21 @@ def test_a_workers_transactions_need_their_keys_and_their_commands() -> None:
     )
 
 
+def test_a_retention_needs_a_key_and_a_command_more_and_xackdel_where_it_is_known() -> None:
+    """A server refuses a rule with a command that it does not know, and the worker does without."""
+    without = least_user(Role.WORKER, ["orders"], ["billing"], publishes_to=["invoices"]).rules
+
+    def more(server: Server) -> set[str]:
+        return {
+            *least_user(Role.WORKER, ["orders"], ["billing"], publishes_to=["invoices"], retention=True, server=server).rules
+        } - {*without}
+
+    assert {"~{orders}:sw:trim", "~{invoices}:sw:trim", "+xlen", "+xtrim"} == more(Server.REDIS_7_0) == more(Server.REDIS_6_2)
+    assert {"~{orders}:sw:trim", "~{invoices}:sw:trim", "+xlen", "+xtrim", "+xackdel"} == more(Server.REDIS_8_2)
+    with pytest.raises(SetupError, match="leave --retention out for a dashboard"):
+        least_user(Role.DASHBOARD, ["orders"], ["billing"], retention=True)
+
+
 def test_a_dashboard_only_reads_and_an_administrator_writes_dead_letters_and_retries() -> None:
     """Where the server knows the difference."""
     keys = ["%R~orders", "%R~{orders}:due:billing"]
