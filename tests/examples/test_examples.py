@@ -215,6 +215,25 @@ async def test_schedules_make_a_report_each_second_once_in_two_processes(server,
     assert len(ticks) >= sum(ended.stderr.count("report.made") for ended in both) >= 2
 
 
+async def test_retention_empties_what_is_acknowledged_and_keeps_the_rest(server, aredis):
+    """Orders go, also those that another group has had to be given first; clicks of today stay."""
+    await aredis.xgroup_create("orders", "search", id="0", mkstream=True)
+    for n in range(5):
+        await aredis.xadd("orders", {"order_id": n})
+        await aredis.xadd("clicks", {"page": n})
+    log = await asyncio.to_thread(work_off, "retention.py", server.url)
+    kept = await aredis.xlen("orders")
+    [[_, given]] = await aredis.xreadgroup("search", "other", {"orders": ">"})
+    await aredis.xack("orders", "search", *(entry_id for entry_id, _ in given))
+    await aredis.xadd("orders", {"order_id": 5})
+    ended = await asyncio.to_thread(streamworker, "run", "examples/retention.py", "--max-runtime", "3s", url=server.url)
+
+    assert 0 == ended.returncode
+    assert (5, 5) == (kept, len(given))
+    assert (5, 1) == (log.count("order.charged"), ended.stderr.count("order.charged"))
+    assert (1, 5) == (await aredis.xlen("orders"), await aredis.xlen("clicks"))
+
+
 async def test_listeners_hear_of_each_change_in_every_process(server, aredis):
     """An order that comes after a change is charged at the new price, whoever has it."""
     options = ("run", "examples/listeners.py", "--max-runtime", "5s")
