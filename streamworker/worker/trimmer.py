@@ -23,7 +23,7 @@ EVERY = timedelta(seconds=1)
 STEPS = 100
 """Of one turn at a stream at most, so that the others have theirs."""
 
-SAID_AFTER_SECONDS = 10.0
+SAID_AFTER_SECONDS = 5.0
 """For so long a group may hold a stream back before that is said: it may just be busy."""
 
 _REASONS = {
