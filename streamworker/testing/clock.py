@@ -12,6 +12,7 @@ from streamworker.testing.alarms import Alarms
 from streamworker.testing.process import LEASE
 from streamworker.worker.bindings import Binding
 from streamworker.worker.ticker import Ticker
+from streamworker.worker.trimmer import Trimmer
 
 PAGE = 1_000
 MILLISECOND = timedelta(milliseconds=1)
@@ -20,7 +21,7 @@ MILLISECOND = timedelta(milliseconds=1)
 class Clock:
     """The time of one worker's test, which reads `bindings` as `consumer`. What is pending with others lapses after `lease`.
 
-    `alarms` and `tickers` are moved along.
+    `alarms` and `tickers` are moved along, and `trimmer` removes what has become too old.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Clock:
         lease: timedelta,
         alarms: Alarms,
         tickers: Sequence[Ticker],
+        trimmer: Trimmer,
     ) -> None:
         self._link = link
         self._bindings = bindings
@@ -41,6 +43,7 @@ class Clock:
         self._scheduled: Sequence[str] = ()
         self._alarms = alarms
         self._tickers = tickers
+        self._trimmer = trimmer
         self._ticked_ms: int | None = None
 
     @property
@@ -58,6 +61,7 @@ class Clock:
         if self._ticked_ms != self.now_ms:
             for ticker in self._tickers:
                 await ticker.turn()
+            await self._trimmer.turn()
             self._ticked_ms = self.now_ms
         to_do = await rehearsing.look(self._link, self._groups, self._consumer, LEASE)
         self._scheduled = to_do.scheduled

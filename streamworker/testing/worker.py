@@ -29,6 +29,7 @@ from streamworker.testing.process import RehearsedProcess, as_rehearsed
 from streamworker.testing.records import DeadLetterRecord, DeliveryRecord, PendingRecord, WaitingRecord, record_of
 from streamworker.testing.stage import stage
 from streamworker.worker.ticker import Ticker
+from streamworker.worker.trimmer import Trimmer
 from streamworker.worker.waiting import happens_within
 from streamworker.worker.watchdog import MARGIN
 
@@ -87,7 +88,8 @@ class TestWorker:
             log = structlog.get_logger("streamworker.worker")
             tickers = [exits.enter_context(closing(Ticker(schedule, self._link, log))) for schedule in self._app.schedules]
             reads = self._process.bindings
-            self._clock = Clock(self._link, reads, self._process.consumer, self._app.lease, self._alarms, tickers)
+            trimmer = Trimmer.of(self._app, self._link, self._process.consumer, log)
+            self._clock = Clock(self._link, reads, self._process.consumer, self._app.lease, self._alarms, tickers, trimmer)
             await self._clock.to_do()  # a schedule that is seen for the first time begins now
             self._exits = exits.pop_all()
         return self

@@ -13,7 +13,7 @@ from streamworker.worker.bindings import Binding
 from streamworker.worker.listening import Listening
 from streamworker.worker.scheduler import Scheduler
 from streamworker.worker.ticker import Ticker
-from streamworker.worker.trimmer import Trimmer, groups_by_stream
+from streamworker.worker.trimmer import Trimmer
 
 
 class Companions:
@@ -32,7 +32,7 @@ class Companions:
         self._scheduler = Scheduler(link, bindings, log)
         self._tickers = [Ticker(schedule, link, log) for schedule in app.schedules]
         self.listenings: list[Listening] = [Listening(listener, endpoint, state, log) for listener in app.listeners]
-        self.trimmer: Trimmer = Trimmer(link, app.retentions, groups_by_stream(app.handlers), consumer, log)
+        self.trimmer: Trimmer = Trimmer.of(app, link, consumer, log)
 
     def parts(self) -> list[Coroutine[Any, Any, None]]:
         """What is to be run."""

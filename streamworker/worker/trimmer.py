@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from random import uniform
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
+from streamworker.app import StreamWorker
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.handlers import Handler
 from streamworker.observe.troubles import Trouble
@@ -55,6 +56,11 @@ class Trimmer:
         self._troubles: dict[str, Trouble] = {}
         self._held_since: dict[str, float] = {}
         self._said: dict[str, Hold] = {}
+
+    @classmethod
+    def of(cls, app: StreamWorker, link: Link, consumer: str, log: Any) -> Self:
+        """That of an application, in the process that is called `consumer`."""
+        return cls(link, app.retentions, groups_by_stream(app.handlers), consumer, log)
 
     async def run(self) -> None:
         """Go on until cancelled."""

@@ -17,6 +17,7 @@ from streamworker import (
     Context,
     DeadLetterPolicy,
     Reject,
+    Retention,
     Retry,
     RetryPolicy,
     Snooze,
@@ -58,7 +59,7 @@ app = StreamWorker(
 )
 
 orders = app.stream("orders", OrderPlaced)
-invoices = app.stream("invoices", Invoice)
+invoices = app.stream("invoices", Invoice, retention=Retention(max_age=timedelta(days=7), max_length=1_000_000))
 clicks = app.stream("clicks", Click)
 plain = app.stream("plain", dict[str, str])
 events: Stream[OrderPlaced | Invoice] = app.stream("events", OrderPlaced | Invoice)
