@@ -6,6 +6,7 @@ here in one loop, and goes on where it stopped.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -110,7 +111,7 @@ class Replies:
 class Parser(AsyncBaseParser):
     """What redis-py's connection reads with, in place of its own."""
 
-    __slots__ = ("_reader",)
+    __slots__ = ("_incoming", "_reader")
 
     def __init__(self, socket_read_size: int) -> None:
         super().__init__(socket_read_size)
@@ -118,7 +119,7 @@ class Parser(AsyncBaseParser):
 
     def on_connect(self, connection: Any) -> None:
         """Begin anew, with this connection's bytes."""
-        self._stream = connection._reader  # noqa: SLF001  # where redis-py's own parsers find it
+        self._incoming: asyncio.StreamReader = connection._reader  # noqa: SLF001  # where redis-py's own parsers find it
         self._reader = Replies(self.parse_error)
         self._connected = True
 
@@ -128,7 +129,7 @@ class Parser(AsyncBaseParser):
 
     async def can_read(self) -> bool:
         """Whether something is here that was not read, or the end."""
-        return self._reader.has_data() or self._stream.at_eof()
+        return self._reader.has_data() or self._incoming.at_eof()
 
     async def can_read_destructive(self) -> bool:
         """The same, by its older name."""
@@ -142,7 +143,7 @@ class Parser(AsyncBaseParser):
                 if isinstance(reply, LostConnection):
                     raise reply
                 return reply
-            data = await self._stream.read(self._read_size)
+            data = await self._incoming.read(self._read_size)
             if not data:
                 break
             self._reader.feed(data)
