@@ -132,6 +132,25 @@ BUGS = (
         (Edit("streams/scripts/tick.lua", "redis.call('SET', KEYS[1], text(tick))\n", ""),),
     ),
     Bug(
+        "a bounded stream is trimmed without a look at what its groups need",
+        "retention: kill -9 beside bounds",
+        frozenset({"I23"}),
+        (
+            Edit("streams/scripts/trim.lua", "local bound = is_before(guard, before) and guard or before", "local bound = before"),
+            Edit("streams/scripts/trim.lua", "if is_before(guard, before) then before = guard end", ""),
+            Edit("streams/scripts/trim.lua", "and is_before(id, guard) do", "do"),
+        ),
+    ),
+    Bug(
+        "what one group has acknowledged is deleted under another",
+        "retention: kill -9",
+        frozenset({"I23"}),
+        (
+            Edit("streams/scripts/retire.lua", "if not is_needed(id) then", "if true then"),
+            Edit("streams/scripts/ack_and_delete.lua", "if ARGV[2] == '1' then", "if false then"),
+        ),
+    ),
+    Bug(
         "what a batch handler says of single entries is not heeded",
         "kill -9 in the midst of batches",
         frozenset({"I21"}),

@@ -421,3 +421,22 @@ def test_a_tick_may_be_left_out_when_no_process_could_publish_it():
     assert "I15" not in seen(ticking(10.0, 10.8, **none))
     assert "I15" not in seen(ticking(1.0, 1.8))
     assert "I15" not in seen(ticking(10.0, 10.8), replace(RULES, slack=0.3))
+
+
+# ---- I23 --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("missed", "lengths", "broken"),
+    [
+        ((), None, set()),
+        ((), (0, 0), set()),
+        ((), (50, 50), set()),
+        ((7,), None, {"I23"}),
+        ((), (1, 0), {"I23"}),
+        ((), (51, 50), {"I23"}),
+    ],
+)
+def test_a_group_that_is_robbed_and_a_stream_that_stays_long_are_seen(missed, lengths, broken):
+    """What the laggard has not been given, and what nobody needs."""
+    assert broken == seen(a_history(collected={"retention": (missed, lengths)}))

@@ -42,7 +42,8 @@ class Laggard:
         self._scene = scene
         self._client = a_client(scene.server.url)
         self._client.xgroup_create(STREAM, LAGGING, id="$", mkstream=True)
-        self._begins_after = max((entry.number for entry in scene.loader.published), default=-1)
+        [group] = [one for one in self._client.xinfo_groups(STREAM) if one["name"] == LAGGING.encode()]
+        self._begins_after = _order_of(group["last-delivered-id"].decode())
         self._seen: set[int] = set()
         self._thread = threading.Thread(target=self._run, name="torture-laggard", daemon=True)
         self._thread.start()
@@ -68,10 +69,14 @@ class Laggard:
     def end(self) -> None:
         """Once it has had all: note what it has missed, and go."""
         self._thread.join(120)
-        asked = [one.number for one in self._scene.loader.published if one.answer == "acked" and one.number > self._begins_after]
-        if missed := [number for number in asked if number not in self._seen]:
+        later = [one for one in self._scene.loader.published if one.id and _order_of(one.id) > self._begins_after]
+        if missed := [one.number for one in later if one.number not in self._seen]:
             self._client.rpush(MISSED, *missed)
         self._client.xgroup_destroy(STREAM, LAGGING)
+
+
+def _order_of(entry_id: str) -> tuple[int, ...]:
+    return tuple(map(int, entry_id.split("-")))
 
 
 def beside_a_laggard(strike: Strike, most: int) -> Strike:
