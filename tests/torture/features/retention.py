@@ -49,22 +49,24 @@ class Laggard:
         self._thread.start()
 
     def _run(self) -> None:
-        kept: list[bytes] = []
-        while self._given_any(kept):
+        kept: list[tuple[bytes, int]] = []
+        while (loaded := not self._scene.loader.finished.is_set()) | self._given_any(kept):
             if len(kept) > 30:
-                self._client.xack(STREAM, LAGGING, *kept[10:])
+                self._acknowledge(kept[10:])
                 del kept[10:]
-            self._scene.pause(0.02)
-        if kept:
-            self._client.xack(STREAM, LAGGING, *kept)
+            self._scene.pause(0.5 if loaded else 0.01)
+        self._acknowledge(kept)
 
-    def _given_any(self, kept: list[bytes]) -> bool:
-        over = self._scene.loader.finished.is_set()
+    def _given_any(self, kept: list[tuple[bytes, int]]) -> bool:
         reply = self._client.xreadgroup(LAGGING, "slow", {STREAM: ">"}, count=20)
-        for entry_id, fields in reply[0][1] if reply else ():
-            self._seen.add(int(fields[b"number"]))
-            kept.append(entry_id)
-        return bool(reply) or not over
+        kept += [(entry_id, int(fields[b"number"])) for entry_id, fields in (reply[0][1] if reply else ())]
+        return bool(reply)
+
+    def _acknowledge(self, kept: list[tuple[bytes, int]]) -> None:
+        """What it has had to the end; had one gone before, another consumer could not have taken it over."""
+        self._seen |= {number for entry_id, number in kept if self._client.xrange(STREAM, entry_id, entry_id)}
+        if kept:
+            self._client.xack(STREAM, LAGGING, *(entry_id for entry_id, _ in kept))
 
     def end(self) -> None:
         """Once it has had all: note what it has missed, and go."""
