@@ -50,7 +50,10 @@ class Laggard:
 
     def _run(self) -> None:
         kept: list[tuple[bytes, int]] = []
-        while (loaded := not self._scene.loader.finished.is_set()) | self._given_any(kept):
+        loaded = given = True
+        while loaded or given:
+            loaded = not self._scene.loader.finished.is_set()
+            given = self._given_any(kept)
             if len(kept) > 30:
                 self._acknowledge(kept[10:])
                 del kept[10:]
