@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from random import uniform
 from time import monotonic
@@ -136,14 +137,21 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._pause()):
-            failed = self._trouble.lasts
-            self._give_up_lapsed()
-            if not self._renew_all() and failed:
-                self._check()
-            self._renew_claim()
-            if failed and not self._trouble.lasts:
-                self._on_recovered()
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001  # whatever it was: without this thread all leases would lapse unnoticed
+                with suppress(Exception):  # such as a log that cannot be written
+                    self._trouble.strikes(f"{type(error).__name__} in the thread that renews")
         self._link.close()
+
+    def _turn(self) -> None:
+        failed = self._trouble.lasts
+        self._give_up_lapsed()
+        if not self._renew_all() and failed:
+            self._check()
+        self._renew_claim()
+        if failed and not self._trouble.lasts:
+            self._on_recovered()
 
     def _pause(self) -> float:
         share = TRY_AGAIN if self._trouble.lasts else RENEW_AT
@@ -223,6 +231,6 @@ class LeaseKeeper:
                 lease.lost = True
         if not lost:
             return
-        self._log.warning("lease.lost", stream=lost[0].key, entries=len(lost), first=lost[0].entry_id, why=why)
         for lease in lost:
             self._on_lost(lease)
+        self._log.warning("lease.lost", stream=lost[0].key, entries=len(lost), first=lost[0].entry_id, why=why)

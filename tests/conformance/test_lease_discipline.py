@@ -17,7 +17,7 @@ from streamworker.streams.connections import Endpoint
 from streamworker.worker.leases import LeaseKeeper
 from tests.harness import Ledger, an_app, pending, working
 from tests.torture.proxy import Proxy, Stall
-from tests.waiting import eventually
+from tests.waiting import eventually, wait_until
 
 LEASE = timedelta(seconds=1)
 
@@ -324,6 +324,37 @@ def test_a_group_that_has_vanished_is_no_trouble_of_renewing(server):
         keeper.stop()
 
     assert ["lease.lost"] == [line["event"] for line in log]
+
+
+class BrokenLog:
+    """What writes to a pipe whose other end is closed, and nobody made it harmless."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def bind(self, **_facts: object) -> BrokenLog:
+        return self
+
+    def error(self, event: str, **_facts: object) -> None:
+        self.lines.append(event)
+        raise BrokenPipeError
+
+    info = warning = error
+
+
+def test_a_log_that_raises_does_not_end_the_thread_that_renews(server, redis_client):
+    """What lapses later is still given up, and its handler told: without the thread two would run it, and nobody would know."""
+    lost, log, lease = threading.Event(), BrokenLog(), timedelta(seconds=0.5)
+    redis_client.set("orders", "no stream")
+    keeper = LeaseKeeper(Endpoint(server.url), "billing", lease, lambda _lease: lost.set(), lambda: None, lambda: None, log)
+    keeper.hold(Lease("orders", "1-0", "me", 1, monotonic(), of_retry=False))
+    keeper.start()
+    wait_until(lambda: "leases.failing" in log.lines)
+    assert lost.wait(5)
+    lost.clear()
+    keeper.hold(Lease("orders", "2-0", "me", 1, monotonic(), of_retry=False))
+    assert lost.wait(5)
+    keeper.stop()
 
 
 async def _none_pending(client) -> bool:

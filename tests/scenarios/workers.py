@@ -27,10 +27,15 @@ class Fleet:
         self._environment = os.environ | {"LEDGER": str(folder), "LEASE_MS": str(lease_ms), "PYTHONPATH": str(ROOT), **environment}
 
     def start(
-        self, *options: str, app: str = "tests.scenarios.apps:app", ready: bool = True, stdin: int = subprocess.DEVNULL
+        self,
+        *options: str,
+        app: str = "tests.scenarios.apps:app",
+        ready: bool = True,
+        stdin: int = subprocess.DEVNULL,
+        log: Path | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a worker; unless told otherwise, wait until it says that it reads."""
-        log = self.folder / f"worker-{len(self.workers)}.log"
+        log = self.folder / f"worker-{len(self.workers)}.log" if log is None else log
         command = [sys.executable, "-m", "streamworker", "run", app, "--redis-url", self.url, "--log-format", "json", *options]
         with log.open("wb") as output:
             # In a process group of its own, as a terminal or an init system starts it.
