@@ -59,7 +59,7 @@ class Watchdog:
         last_means.start()
         self._log.error(
             "worker.ended_hard",
-            why="a handler blocks the event loop or swallows its cancellation, or the server does not answer",
+            why="a handler or the lifespan blocks the loop, swallows its cancellation or does not end, or the server does not answer",
             left_pending=self._in_flight(),
             exit_code=int(code),
         )
