@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from datetime import timedelta
 from time import monotonic, sleep
@@ -78,6 +79,32 @@ async def test_handlers_are_cancelled_before_another_worker_may_begin(server, ar
 
     assert set(range(10)) == set(cancelled) == set(begun)
     assert [] == [number for number in begun if cancelled[number] >= begun[number]]
+
+
+async def test_handlers_are_cancelled_in_time_while_a_name_server_says_nothing(server, aredis, monkeypatch):
+    """To find the server's address has no timeout of its own, and must hold up nothing but the renewing."""
+    ledger, silent, speaks = Ledger(), threading.Event(), threading.Event()
+    found = socket.getaddrinfo
+
+    def look_up(*arguments, **options):
+        if silent.is_set():
+            speaks.wait(30)
+        return found(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with Proxy(server.url) as proxy:
+        async with working(taking(ledger, "cut off", ends=False), proxy.url):
+            await add(aredis, 1)
+            await ledger.until_count(1)
+            silent.set()
+            cut_at = monotonic()
+            proxy.cut("rst")
+            await ledger.until(lambda seen: 1 in times(ledger, "cut off", "cancelled"))
+            cancelled_at = times(ledger, "cut off", "cancelled")[1]
+            silent.clear()
+            speaks.set()
+
+    assert cancelled_at - cut_at < LEASE.total_seconds()
 
 
 async def test_what_is_still_ours_is_taken_up_again_without_a_crash(server, aredis):

@@ -282,6 +282,17 @@ def test_a_worker_whose_log_nobody_reads_ends_all_the_same(server, redis_client,
     assert 4 == code
 
 
+def test_a_worker_without_standard_files_works(server, redis_client, tmp_path):
+    """As some start a program in the background: its connections would get the numbers of those files."""
+    add(redis_client, 3)
+    with a_fleet(server.url, tmp_path) as fleet:
+        worker = fleet.start("--burst", ready=False, wrapper=("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
+        code = worker.wait(20)
+
+        assert 0 == code
+        assert [0, 1, 2] == sorted(fleet.numbers())
+
+
 def is_full(pipe) -> bool:
     """Whether who writes to it has to wait."""
     writing = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)

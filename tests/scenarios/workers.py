@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,23 @@ class Fleet:
         ready: bool = True,
         stdin: int = subprocess.DEVNULL,
         log: Path | None = None,
+        wrapper: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a worker; unless told otherwise, wait until it says that it reads."""
         log = self.folder / f"worker-{len(self.workers)}.log" if log is None else log
-        command = [sys.executable, "-m", "streamworker", "run", app, "--redis-url", self.url, "--log-format", "json", *options]
+        command = [
+            *wrapper,
+            sys.executable,
+            "-m",
+            "streamworker",
+            "run",
+            app,
+            "--redis-url",
+            self.url,
+            "--log-format",
+            "json",
+            *options,
+        ]
         with log.open("wb") as output:
             # In a process group of its own, as a terminal or an init system starts it.
             worker = subprocess.Popen(command, stdin=stdin, stderr=output, env=self._environment, cwd=ROOT, start_new_session=True)
