@@ -1,7 +1,8 @@
 -- Find entries that are pending under our name but that we do not hold: their reply was lost on the way, or, when we have just begun,
 -- an earlier process of this name died with them.
--- KEYS: the stream, and where we remove its entries ourselves, the memory of what was trimmed while it was pending. ARGV: group, consumer, first id to look at, how many pending entries to look at, 1 when their owner is dead, for how
---       many bytes there is room, then the ids that we hold.
+-- KEYS: the stream, and where we remove its entries ourselves, the memory of what was trimmed while it was pending.
+-- ARGV: group, consumer, first id to look at, how many pending entries to look at, 1 when their owner is dead, for how many bytes there is
+-- room, then the ids that we hold.
 -- Answers: next id to look at ('' when done), {id, values, delivery count} of each, ids that were trimmed away, how many were left where
 -- they are because the room was full. Without a death the search ends there.
 local group, consumer, limit, died, bytes = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[5] == '1', tonumber(ARGV[6])

@@ -1,5 +1,6 @@
 -- Renew the leases of entries that are still ours; a renewal without the check would take them back from their new owner.
--- KEYS: the stream, and where we remove its entries ourselves, the memory of what was trimmed while it was pending. ARGV: group, consumer, 1 when it is a retry stream of ours, then entry id and turn of each.
+-- KEYS: the stream, and where we remove its entries ourselves, the memory of what was trimmed while it was pending.
+-- ARGV: group, consumer, 1 when it is a retry stream of ours, then entry id and turn of each.
 -- Answers the ids that are ours no longer, and those that are ours and were trimmed away.
 local source, group, consumer, of_retry = KEYS[1], ARGV[1], ARGV[2], ARGV[3] == '1'
 local lost, trimmed = {}, {}
