@@ -19,6 +19,7 @@ from streamworker.connected import Connected
 from streamworker.delivery import Outgoing, PublishOptions
 from streamworker.effects import Idempotency
 from streamworker.errors import EncodeError, SetupError
+from streamworker.flow import KillSwitch, RateLimit
 from streamworker.handlers import (
     Handler,
     HandlerFunction,
@@ -120,6 +121,8 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         name: str | None = None,
         idempotency: Idempotency | None = None,
         writes_to: Iterable[str] | None = None,
+        rate_limit: RateLimit | None = None,
+        kill_switch: KillSwitch | None = None,
     ) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more streams; the function itself is returned unchanged.
 
@@ -127,7 +130,8 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one process,
         `timeout` how long one may run. Entries of one `ordering_key` (a field of the body, a header such as `"_key"`, or a function of
         the body) run in order, one at a time. `idempotency` runs it once per key, `writes_to` names its transactions' keys. `start` is
-        where a *new* group begins. Raises `SetupError` with the repair.
+        where a *new* group begins. `rate_limit` bounds how many start in all processes together, and `kill_switch` stops the handler while
+        too much fails. Raises `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
@@ -144,6 +148,8 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
                 "name": name,
                 "idempotency": idempotency,
                 "writes_to": writes_to,
+                "rate_limit": rate_limit,
+                "kill_switch": kill_switch,
             }
             keep(make_handler(function, read_signature(function), streams, options, self), self.handlers)
             return function

@@ -18,6 +18,7 @@ from streamworker.delivery import Delivery, Outgoing, PublishOptions
 from streamworker.destination import Destination, name_of_stream
 from streamworker.effects import Idempotency, Transaction, Write
 from streamworker.errors import SetupError
+from streamworker.flow import KillSwitch, RateLimit
 from streamworker.ordering import KeyReader, OrderingKey, key_reader
 from streamworker.policies import BatchLimits, DeadLetterPolicy, RetryPolicy
 from streamworker.streams.keys import keys_of
@@ -60,6 +61,8 @@ class Handler:
     answers: bool = False
     """Whether what it returns may be a reply: it is not declared to return nothing."""
     batch: BatchLimits | None = None
+    rate_limit: RateLimit | None = None
+    kill_switch: KillSwitch | None = None
     key_of: KeyReader | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +84,8 @@ class HandlerOptions(TypedDict, total=False):
     name: str | None
     idempotency: Idempotency | None
     writes_to: Iterable[str] | None
+    rate_limit: RateLimit | None
+    kill_switch: KillSwitch | None
 
 
 @dataclass(frozen=True, slots=True)

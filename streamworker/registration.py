@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from streamworker.codecs import Codec, codec_named
 from streamworker.effects import Idempotency
 from streamworker.errors import SetupError
+from streamworker.flow import KillSwitch, RateLimit
 from streamworker.handlers import Handler, HandlerFunction, HandlerOptions, Signature, choose_executor, may_answer, name_of
 from streamworker.policies import LONGEST_DELAY, BatchLimits, DeadLetterPolicy, RetryPolicy
 from streamworker.streams.keys import has_tag, hashed_part, tag
@@ -72,6 +73,8 @@ def make_handler(
         # What a batch handler returns says which entries have failed.
         answers=batch is None and may_answer(function),
         batch=batch,
+        rate_limit=options.get("rate_limit"),
+        kill_switch=options.get("kill_switch"),
     )
 
 
@@ -108,6 +111,23 @@ def check_handler(handler: Handler) -> None:
     if handler.type is not None and (not isinstance(handler.type, str) or not handler.type):
         raise SetupError(f"handler {name!r}: type is a non-empty string, not {handler.type!r}")
     _check_effects(handler)
+    _check_flow(handler)
+
+
+def _check_flow(handler: Handler) -> None:
+    """See that a handler's limits are such, and that what it takes together may start together."""
+    name, limit = handler.name, handler.rate_limit
+    if limit is not None and not isinstance(limit, RateLimit):
+        raise SetupError(
+            f"handler {name!r}: rate_limit is a RateLimit, for example RateLimit(100, per=timedelta(seconds=1)), not {limit!r}"
+        )
+    if handler.kill_switch is not None and not isinstance(handler.kill_switch, KillSwitch):
+        raise SetupError(f"handler {name!r}: kill_switch is a KillSwitch(after=…, share=…, rest=…), not {handler.kill_switch!r}")
+    if limit is not None and handler.batch is not None and handler.batch.max_size > limit.timing.most_at_once:
+        raise SetupError(
+            f"batch handler {name!r} takes up to {handler.batch.max_size} entries at once, but its rate_limit lets "
+            f"{limit.timing.most_at_once} start together: give it a smaller max_size= or a larger burst="
+        )
 
 
 def _check_effects(handler: Handler) -> None:

@@ -44,7 +44,7 @@ class Appetite:
         for pool in pools:
             pool.look(now)
             room = pool.room - coming[pool]
-            if room < pool.width:
+            if room < max(1, pool.width):
                 return 0
             rooms.append((pool, room))
         return self.count(rooms, coming.total())

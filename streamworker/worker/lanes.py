@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 Item = TypeVar("Item")
 
@@ -12,13 +12,33 @@ BARRED = 1 << 40
 """More places than anybody has: without them there is no room."""
 
 
+class LaneGate(Protocol):
+    """What may hold up a lane though it has free places."""
+
+    def admit(self) -> bool:
+        """Whether one may start now; then it counts as started."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many more could start soon than those that wait."""
+        ...
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether nothing can start soon."""
+        ...
+
+
 class Lanes(Generic[Item]):
     """Lanes by name, each with a limit of running items. What was offered is started in order within its lane, and never lost.
 
-    `beside` is room for items that need no lane here, because they are handled in batches.
+    `beside` is room for items that need no lane here, because they are handled in batches. `gates` has those lanes, by name, that
+    something beside their limits can hold up; whoever opens one starts what is `ready`.
     """
 
     def __init__(self, limits: Mapping[str, int], beside: int = 0) -> None:
+        self.gates: Mapping[str, LaneGate] = {}
         self._limits = dict(limits)
         self.places: int = sum(limits.values()) + beside
         self._bars = 0
@@ -59,6 +79,8 @@ class Lanes(Generic[Item]):
         """Take a place for an item that need not wait, if there is one."""
         if self._running[lane] >= self._limits[lane] or self._lines[lane]:
             return False
+        if self.gates and not self._admitted(lane):
+            return False
         self.held += 1
         self._running[lane] += 1
         return True
@@ -66,7 +88,7 @@ class Lanes(Generic[Item]):
     def follow(self, lane: str) -> Item | None:
         """An item of this lane has ended; the next one of its line, which counts as running from here on."""
         line = self._lines[lane]
-        if not line or self._running[lane] > self._limits[lane]:
+        if not line or self._running[lane] > self._limits[lane] or (self.gates and not self._admitted(lane)):
             self.release(lane)
             return None
         self.held -= 1
@@ -76,7 +98,7 @@ class Lanes(Generic[Item]):
     def ready(self) -> Iterator[tuple[str, Item]]:
         """Take out, lane by lane, what may start now; each counts as running from here on."""
         for lane, line in self._lines.items():
-            while line and self._running[lane] < self._limits[lane]:
+            while line and self._running[lane] < self._limits[lane] and (not self.gates or self._admitted(lane)):
                 self._running[lane] += 1
                 yield lane, line.popleft()
 
@@ -108,7 +130,18 @@ class Lanes(Generic[Item]):
 
     def free(self, lane: str) -> int:
         """How many more items of this lane could run at once; none, where there is no such lane because they are handled in batches."""
-        return max(0, self._limits[lane] - self._running[lane] - len(self._lines[lane])) if lane in self._limits else 0
+        if lane not in self._limits:
+            return 0
+        free = max(0, self._limits[lane] - self._running[lane] - len(self._lines[lane]))
+        return min(free, self.gates[lane].room) if lane in self.gates else free
+
+    def idle(self, lane: str) -> int:
+        """How many places of this lane nothing runs in; none, where there is no such lane."""
+        return max(0, self._limits[lane] - self._running[lane]) if lane in self._limits else 0
+
+    def waiting(self, lane: str) -> int:
+        """How many items wait in this lane."""
+        return len(self._lines[lane])
 
     @property
     def has_surplus(self) -> bool:
@@ -127,8 +160,15 @@ class Lanes(Generic[Item]):
 
     def clear(self) -> list[tuple[str, Item]]:
         """Take out everything that waits; nothing of it counts as running."""
-        waiting = [(lane, item) for lane, line in self._lines.items() for item in line]
-        for line in self._lines.values():
-            line.clear()
+        return [(lane, item) for lane in self._lines for item in self.clear_one(lane)]
+
+    def clear_one(self, lane: str) -> list[Item]:
+        """As `clear`, of one lane."""
+        waiting = list(self._lines[lane])
+        self._lines[lane].clear()
         self.held -= len(waiting)
         return waiting
+
+    def _admitted(self, lane: str) -> bool:
+        gate = self.gates.get(lane)
+        return gate is None or gate.admit()

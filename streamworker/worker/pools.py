@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streamworker.worker.bindings import Binding
-from streamworker.worker.lanes import Lanes
+from streamworker.worker.lanes import LaneGate, Lanes
 from streamworker.worker.pace import Pace
 from streamworker.worker.trips import Trip
 
@@ -22,30 +22,38 @@ class Pool:
     lanes: Lanes[Trip]
     pace: Pace = field(default_factory=Pace)
     _surplus_since: float | None = None
-    _has_several_handlers: bool = field(init=False, default=False)
+    _names: frozenset[str] = field(init=False, default=frozenset())
 
     def __post_init__(self) -> None:
-        self._has_several_handlers = len({handler.name for binding in self.bindings for handler in binding.handlers}) > 1
+        self._names = frozenset(handler.name for binding in self.bindings for handler in binding.handlers)
 
     @property
     def room(self) -> int:
         """How many more deliveries could start soon."""
-        return self.lanes.room
+        return self._room_behind(self.lanes.gates) if self.lanes.gates else self.lanes.room
+
+    @property
+    def readable(self) -> list[Binding]:
+        """The streams that can be read, and one of whose handlers could start something soon."""
+        gates = self.lanes.gates
+        if not gates:
+            return [binding for binding in self.bindings if binding.ready]
+        return [binding for binding in self.bindings if binding.ready and not is_shut(binding, gates)]
 
     @property
     def is_worth_reading(self) -> bool:
         """Whether one of its streams can be read, and there is room worth reading for."""
-        return self.lanes.worthwhile_room > 0 and any(binding.ready for binding in self.bindings)
+        if self.lanes.worthwhile_room == 0:
+            return False
+        return bool(self.readable) and self.room > 0 if self.lanes.gates else any(binding.ready for binding in self.bindings)
 
     def part_with_room(self) -> PartOfPool | None:
         """The streams whose handlers all have places though others' lines fill the pool: a flood on one stream, or a handler that does
         not end, must not keep the others from theirs."""
-        if (
-            not self._has_several_handlers
-        ):  # asked whenever a delivery ends while room is waited for, of pools with many streams too
+        if len(self._names) < 2:  # asked whenever a delivery ends while room is waited for, of pools with many streams too
             return None
         free = {handler.name: self.lanes.free(handler.name) for binding in self.bindings for handler in binding.handlers}
-        names_of = [(binding, [handler.name for handler in binding.handlers]) for binding in self.bindings if binding.ready]
+        names_of = [(binding, [handler.name for handler in binding.handlers]) for binding in self.readable]
         some = [(binding, names) for binding, names in names_of if all(free[name] > 0 for name in names)]
         if not some:
             return None
@@ -55,7 +63,7 @@ class Pool:
     @property
     def width(self) -> int:
         """How many keys `ready_keys` has."""
-        return 2 * sum(binding.ready for binding in self.bindings)
+        return 2 * len(self.readable)
 
     def surplus(self, now: float) -> list[tuple[str, Trip]]:
         """Take out what waits beyond what may, once that has lasted."""
@@ -76,10 +84,16 @@ class Pool:
 
         Each turn another one comes first, so that a flood on one stream takes no room for good from the others.
         """
-        ready = [binding.keys for binding in self.bindings if binding.ready]
+        ready = [binding.keys for binding in self.readable]
         first = turn % len(ready) if ready else 0
         ready = ready[first:] + ready[:first]
         return (*(keys.retry for keys in ready), *(keys.stream for keys in ready))
+
+    def _room_behind(self, gates: Mapping[str, LaneGate]) -> int:
+        """The room, without the places of handlers that are shut; where all have gates, no more than these let through soon."""
+        own = [(name, gates[name]) for name in self._names if name in gates]
+        room = max(0, self.lanes.room - sum(self.lanes.idle(name) for name, gate in own if gate.is_shut))
+        return room if len(own) < len(self._names) else min(room, sum(gate.room for _, gate in own))
 
 
 @dataclass(eq=False, slots=True)
@@ -99,6 +113,11 @@ class PartOfPool(Pool):
 
     def __hash__(self) -> int:
         return hash(self.free)
+
+
+def is_shut(binding: Binding, gates: Mapping[str, LaneGate]) -> bool:
+    """Whether nothing of any handler of this stream can start soon."""
+    return all(handler.name in gates and gates[handler.name].is_shut for handler in binding.handlers)
 
 
 def pools_of(bindings: Sequence[Binding], limits: Mapping[str, int]) -> list[Pool]:
