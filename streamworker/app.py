@@ -34,6 +34,7 @@ from streamworker.handlers import (
 from streamworker.listeners import Listeners
 from streamworker.ordering import OrderingKey
 from streamworker.outgoing import check_stream, encode_many, encode_outgoing, encode_request
+from streamworker.pausing import Pausing
 from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
 from streamworker.registration import checked, keep, make_handler, need_stream
@@ -54,7 +55,7 @@ SLICE = 200
 SHORTEST_LEASE = timedelta(milliseconds=200)
 
 
-class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
+class StreamWorker(BatchHandlers, Listeners, Schedules, Pausing, Connected):
     """A program's handlers and policies, and its way to publish.
 
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a

@@ -159,9 +159,10 @@ class Consumer:
         """Tell `witness` of every delivery what happened to it and what was decided."""
         self._carrier.be_seen_by(witness)
 
-    def be_woken_by(self, call_later: CallLater) -> None:
-        """Have this call when what is retried in its place is due, in place of the event loop."""
+    def be_driven_by(self, clock: Callable[[], float], call_later: CallLater) -> None:
+        """Take the time of gates and of what is retried in its place from these, and not from the event loop."""
         self._order.be_woken_by(call_later)
+        self.gates.be_driven_by(clock, call_later)
 
     def lose(self, lease: Lease, why: str) -> None:
         """Give a lease up, and interrupt the handler that runs under it; the entry stays pending with whoever has it."""

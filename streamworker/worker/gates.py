@@ -39,6 +39,7 @@ class Gates:
 
     def __init__(self, plan: Plan, link: Link, pools: Sequence[Pool], log: Any) -> None:
         self._link = link
+        self._group = plan.group
         self._log = log
         self._handlers_on = {binding.keys.stream: binding for binding in plan.bindings}
         self._wanted = asyncio.Event()
@@ -135,8 +136,10 @@ class Gates:
         """How many of the entries that are held wait for a gate that only time, or somebody else, will open."""
         return sum(entrance.waiting.total() for entrance in self.active.values() if entrance.is_at_rest)
 
-    def holds_up(self, stream: str) -> bool:
-        """Whether what is in this stream is not read as long as it takes time, or somebody else, to open a gate."""
+    def holds_up(self, stream: str, group: str) -> bool:
+        """Whether what is in this stream is not read for this group, because only time, or somebody else, will open a gate."""
+        if group != self._group or stream not in self._handlers_on:
+            return False
         entrances = [self.active.get(handler.name) for handler in self._handlers_on[stream].handlers]
         return all(one is not None and one.is_at_rest and one.room == 0 for one in entrances)
 

@@ -28,7 +28,7 @@ FLOORS: list[set[str]] = [
     {"ordering"},
     {"handlers", "outgoing", "admin"},
     {"publisher", "sync_publisher", "requester"},
-    {"registration", "schedules", "listeners", "stream", "connected"},
+    {"registration", "schedules", "listeners", "stream", "connected", "pausing"},
     {"batching"},
     {"app", "observe"},
     {"worker", PACKAGE},
@@ -43,7 +43,8 @@ SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
     "delivery", "destination", "effects", "entries", "errors", "addresses", "posting", "ticks", "policies", "codecs", "ordering", "flow",
-    "streams.keys", "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.gate", "worker.permits", "worker.kill_switch", "worker.exits",
+    "streams.keys", "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.gate",
+    "worker.permits", "worker.kill_switch", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {
