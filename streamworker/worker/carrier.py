@@ -182,7 +182,8 @@ class Carrier:
             self._gates.note(delivery, handler, verdict, trip.began)
 
     def _tell(self, trip: Trip, outcome: Outcome, verdict: Verdict) -> None:
-        log_verdict(self._log, trip.delivery, trip.handler, verdict, perf_counter() - trip.began)
+        held_back = isinstance(outcome, Interrupted) and outcome.why is Interruption.HELD_BACK
+        log_verdict(self._log, trip.delivery, trip.handler, verdict, perf_counter() - trip.began, held_back=held_back)
         if self._witness is not None:
             self._witness(trip.delivery, trip.handler, outcome, verdict)
 

@@ -251,3 +251,24 @@ async def test_quotes_are_answered(server):
     assert (1, "", "Reject: there is no gold\n") == await asyncio.to_thread(ask, "gold")
     assert 0 == (await working).returncode
     assert "ask again later" in (await asyncio.to_thread(ask, "tea"))[2]
+
+
+async def test_flow_control_waits_for_the_provider_and_keeps_to_its_rate(server, aredis, tmp_path):
+    """While the provider is down hardly anything is tried; then all orders are charged, no more in a second than it takes."""
+    down = tmp_path / "provider-is-down"
+    down.touch()
+    for number in range(40):
+        await aredis.xadd("orders", {"order_id": number, "cents": 990})
+    working = asyncio.create_task(asyncio.to_thread(work_off, "flow_control.py", server.url, tmp_path))
+    await eventually(lambda: aredis.zcard("{orders}:due:billing"), within=20)
+    await asyncio.sleep(2)  # what is claimed is that little happens meanwhile
+    down.unlink()
+    log = await working
+
+    moments = sorted(int(entry_id.partition(b"-")[0]) for entry_id, _ in await aredis.xrange("invoices"))
+    assert 40 == len(moments)
+    assert all(later - first >= 950 for first, later in zip(moments, moments[25:], strict=False))
+    assert "kill_switch.tripped" in log
+    assert "kill_switch.reset" in log
+    assert 20 > log.count("delivery.retrying")
+    assert [] == await dead_letters(aredis)

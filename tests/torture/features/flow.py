@@ -21,7 +21,7 @@ from tests.torture.ledger import Work, noted
 from tests.torture.load import GROUP, STREAM, a_moment
 from tests.torture.scene import Scene
 
-LIMIT = RateLimit(60, burst=15)
+LIMIT = RateLimit(40, burst=10)
 EVERY_SECONDS, DOWN_SECONDS = 4.0, 1.2
 """The downstream of `switched` is down for the first part of so many seconds, by the clock that all processes share."""
 
@@ -138,7 +138,13 @@ FEATURE = Feature(
     collect,
     (the_rate_is_kept, nothing_starts_while_paused),
     (
-        _fault("kill -9 under a rate limit", again_and_again(kill, 1.2, least=3), LIMITED, events=one_of("entries.reclaimed")),
+        _fault(
+            "kill -9 under a rate limit",
+            again_and_again(kill, 0.9, least=3),
+            LIMITED,
+            seconds=3.0,
+            events=one_of("entries.reclaimed"),
+        ),
         _fault(
             "cuts under a rate limit", again_and_again(cut, 0.3, least=6), LIMITED, proxied="all", events=one_of("reading.failing")
         ),
