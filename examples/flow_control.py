@@ -20,6 +20,8 @@ app = StreamWorker(group="billing", retry=RetryPolicy(max_attempts=4, backoff=Ba
 
 
 class Order(BaseModel):
+    """What is to be charged."""
+
     order_id: int
     cents: int
 
@@ -29,7 +31,7 @@ class Order(BaseModel):
     rate_limit=RateLimit(20, per=timedelta(seconds=1), burst=5),
     kill_switch=KillSwitch(after=5, share=0.6, rest=timedelta(seconds=1)),
 )
-async def charge(order: Order, ctx: Context) -> None:
+def charge(order: Order, ctx: Context) -> None:
     if DOWN.exists():
         raise ConnectionError("the provider does not answer")
-    await ctx.publish("invoices", {"order_id": order.order_id, "cents": order.cents})
+    ctx.publish("invoices", {"order_id": order.order_id, "cents": order.cents})

@@ -78,8 +78,7 @@ class Entrance:
         """So many start, of those that may."""
         now = self.clock()
         self.gate.start(count, now, perf_counter())
-        if self.gate.soon(now) == 0:
-            self._call_soon(self.look)  # not now: who starts them is not done with it
+        self.look_soon()
 
     @property
     def room(self) -> int:
@@ -137,6 +136,11 @@ class Entrance:
         if shut is not self.was_shut:
             self.was_shut = shut
             self._moved(self)
+
+    def look_soon(self) -> None:
+        """Look once those are done that are at work now, if it was opened or shut."""
+        if self.is_shut is not self.was_shut:
+            self._call_soon(self.look)
 
     def close(self) -> None:
         """Open nothing any more."""

@@ -103,7 +103,10 @@ class Gates:
     def refusal(self, stream: str, name: str) -> Interrupted | None:
         """The outcome of a delivery that was read though it cannot start soon; `None` where it may wait here."""
         entrance = self.active.get(name)
-        return None if entrance is None or not entrance.is_crowded else self._held_back(entrance, stream)
+        if entrance is None or not entrance.is_crowded:
+            return None
+        entrance.look_soon()  # the permits that were there may have ended
+        return self._held_back(entrance, stream)
 
     async def enter_alone(self, handler: Handler) -> Interrupted | None:
         """Have leave to start one that needs no place; waits for it a moment at most, and gives what happened where there was none."""

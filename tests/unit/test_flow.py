@@ -88,6 +88,18 @@ def test_a_batch_that_could_never_start_is_refused_at_registration() -> None:
         async def charge(orders: list[dict[str, str]]) -> None: ...
 
 
+@pytest.mark.parametrize("option", ["rate_limit", "kill_switch"])
+def test_a_listener_can_have_no_gate(option: str) -> None:
+    """It hears each entry as it comes, in every process."""
+    app = StreamWorker(group="g")
+    options: dict[str, Any] = {option: RateLimit(5)}
+
+    with pytest.raises(SetupError, match=f"a listener cannot have {option}=: .* @app.handler"):
+
+        @app.listener("prices", **options)
+        async def hear(price: dict[str, str]) -> None: ...
+
+
 # ---- rates -------------------------------------------------------------------------------------------------------------------
 
 
