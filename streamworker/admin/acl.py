@@ -144,7 +144,8 @@ def _key_rights(role: Role, streams: Sequence[str], groups: Sequence[str], publi
                 _add(rights, key, "RW")
     for target in publishes_to:
         tag(target)
-        _add(rights, target, "RW")  # it is written by a script, and EVAL needs both rights to each key that it is given
+        for key in (target, *schedule_keys(target)):
+            _add(rights, key, "RW")  # written by a script, and EVAL needs both rights to each key that it is given
     return rights
 
 
@@ -219,6 +220,5 @@ def _families(
         starts += [tick_key(stream, "") for stream in targets]
     if role in (Role.WORKER, Role.PUBLISHER):
         starts += [reply_key(stream, "") for stream in targets]
-    if role is Role.PUBLISHER:
-        starts += [once_key(stream, "") for stream in streams]
+        starts += [once_key(stream, "") for stream in (streams if role is Role.PUBLISHER else publishes_to)]
     return (_pattern_of_any(f"{start}*", server) for start in starts)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import redis
+from taking import KEYS, take_one
 
 from streamworker import Context, Transaction
 from streamworker.admin.acl import Role, Server, least_user
 from streamworker.delivery import Ack, Lease, Outgoing
 from streamworker.effects import Write
-from streamworker.embedded import EmbeddedServer
 from streamworker.errors import CommitRefused, ServerError
-from streamworker.streams import groups, publishing, reading, settling
+from streamworker.streams import groups, settling
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.keys import keys_of
-from streamworker.streams.reading import Room
 from streamworker.streams.wire import Link
 from streamworker.worker import commits
 from tests.factories import a_delivery
@@ -29,25 +27,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.matrix
 
-KEYS = keys_of("orders", "billing")
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-async def link(server: EmbeddedServer) -> AsyncIterator[Link]:
-    connection = Link(Endpoint(server.url))
-    for key in (KEYS.stream, KEYS.retry):
-        await groups.create(connection, key, "billing", "0")
-    yield connection
-    await connection.close()
-
-
-async def take(link: Link) -> Lease:
-    """Add an entry and read it."""
-    await publishing.add(link, Outgoing("orders", [b"note", b"a"]))
-    [fresh], _ = await reading.fill(link, "billing", "me", [Room(("orders",), 1)], most_bytes=2**20, expected_bytes=100)
-    [one] = fresh.as_taken()
-    return Lease(one.key, one.entry.id, "me", one.count, 0.0)
 
 
 def of(gather: Callable[[Transaction], object]) -> tuple[Write, ...]:
@@ -90,7 +70,7 @@ async def test_every_kind_of_write_does_what_its_command_does(link, aredis):
     await aredis.mset({"old": "1", "kept": "1", "counter": "10"})
     await aredis.hset("hash", "gone", "1")
 
-    assert await commit(link, await take(link), every_write, Outgoing("invoices", [b"n", b"1"], 100))
+    assert await commit(link, await take_one(link), every_write, Outgoing("invoices", [b"n", b"1"], 100))
 
     assert ["Zoë".encode(), b"\x00\xff", None, b"8"] == await aredis.mget("name", "blob", "old", "counter")
     assert all(3_590 < ttl <= 3_600 for ttl in [await aredis.ttl(key) for key in ("name", "kept")])
@@ -123,7 +103,7 @@ async def test_what_one_write_is_refused_for_keeps_all_of_them_from_being_writte
     """Others before and behind it, the publish, and the acknowledgement: none happens."""
     await aredis.mset({"text": "x", "fraction": "1.5", "large": str(2**63 - 1)})
     await aredis.hset("hash", mapping={"word": "x", "n": "1"})
-    lease, before = await take(link), await everything(aredis)
+    lease, before = await take_one(link), await everything(aredis)
 
     def gather(tx: Transaction) -> None:
         tx.incrby("first")
@@ -158,7 +138,7 @@ async def test_what_writes_do_to_each_other_is_taken_into_account(link, aredis, 
     await aredis.hset("hash", "word", "x")
     gather, expected = FINE[case]
 
-    assert await commit(link, await take(link), gather)
+    assert await commit(link, await take_one(link), gather)
 
     for key, value in expected.items():
         read = {bytes: aredis.get, list: lambda key: aredis.lrange(key, 0, -1), dict: aredis.hgetall}[type(value)]
@@ -167,7 +147,7 @@ async def test_what_writes_do_to_each_other_is_taken_into_account(link, aredis, 
 
 async def test_who_lost_the_entry_commits_nothing_once_another_has(link, aredis):
     """Whoever finishes first, be it the one that lost it; and a repetition after a lost reply does nothing, trimmed or not."""
-    lease = await take(link)
+    lease = await take_one(link)
     await link.call("XCLAIM", "orders", "billing", "thief", 0, lease.entry_id)
 
     first = await commit(link, lease, lambda tx: tx.incrby("n"))
@@ -184,7 +164,7 @@ async def test_a_full_server_refuses_all_of_it(private_server, server_kind):
     link = Link(Endpoint(private_server(server_kind).url))
     try:
         await groups.create(link, KEYS.stream, "billing", "0")
-        lease = await take(link)
+        lease = await take_one(link)
         await link.call("CONFIG", "SET", "maxmemory", 1)
         with pytest.raises(ServerError) as refused:
             await commit(link, lease, every_write)
@@ -218,7 +198,7 @@ async def test_a_right_that_lacks_is_found_before_anything_is_written(right, ser
     limited = Link(Endpoint(server.url.replace("redis://", "redis://limited:pw@", 1)))
     try:
         await groups.create(limited, "orders", "billing", "0")
-        lease = await take(Link(Endpoint(server.url)))
+        lease = await take_one(Link(Endpoint(server.url)))
         redis_client.execute_command("ACL", "SETUSER", "limited", f"-{right}")
         with pytest.raises(ServerError) as refused:
             await commit(limited, lease, every_write)
@@ -251,7 +231,7 @@ async def test_the_size_of_a_commit_has_its_bounds(link, aredis, monkeypatch):
 
 async def test_ten_thousand_writes_are_committed_in_one_step(link, aredis):
     """The most that there can be."""
-    assert await commit(link, await take(link), lambda tx: [tx.incrby(f"n{number % 7}") for number in range(10_000)])
+    assert await commit(link, await take_one(link), lambda tx: [tx.incrby(f"n{number % 7}") for number in range(10_000)])
     assert 10_000 == sum(int(value) for value in await aredis.mget([f"n{number}" for number in range(7)]))
 
 
@@ -353,7 +333,7 @@ async def test_keys_of_different_slots_are_refused_with_what_to_call_them(privat
         try:
             for key in (KEYS.stream, KEYS.retry):
                 await groups.create(link, key, "billing", "0")
-            lease = await take(link)
+            lease = await take_one(link)
             delivery = a_delivery(id=lease.entry_id, lease=lease)
             writes = of(lambda tx: (tx.incrby("{orders}:n"), tx.incrby("stock")))
             with pytest.raises(CommitRefused) as refused:

@@ -187,6 +187,25 @@ def is_forgotten(client: redis.Redis, consumer: str) -> bool:
     return all(info["name"] != consumer.encode() for info in client.xinfo_consumers("orders", "billing"))
 
 
+async def test_a_handler_may_publish_later_and_once_to_what_its_worker_publishes_to(server, redis_client, as_user):
+    """Through the app, with a delay, with a dedupe id, and both; nothing is refused."""
+    ledger, app = Ledger(), StreamWorker(group="billing")
+
+    @app.handler("orders")
+    async def invoice(order: Order) -> None:
+        await app.publish("invoices", order, delay=timedelta(milliseconds=1))
+        await app.publish("invoices", order, dedupe_id="a")
+        await app.publish("invoices", order, dedupe_id="b", delay=timedelta(hours=1))
+        await ledger.note(order.n)
+
+    async with working(app, as_user(Role.WORKER, publishes_to=["invoices"])):
+        redis_client.xadd("orders", {"n": "1"})
+        await ledger.until_count(1)
+
+    assert [] == refused(redis_client)
+    assert (1, 2) == (redis_client.xlen("invoices"), redis_client.zcard("{invoices}:scheduled"))
+
+
 async def test_a_workers_transactions_and_markers_need_no_more_than_its_rights(redis_client, as_user):
     """With the keys named; a key that is not is refused, and nothing of that transaction is written."""
     ledger = Ledger()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
 import redis
 from pydantic import BaseModel
+from taking import KEYS, take_one
 
 from streamworker import Backoff, Context, Reject, RetryPolicy
 from streamworker.delivery import Lease, Outgoing
-from streamworker.embedded import EmbeddedServer
 from streamworker.errors import ServerError
 from streamworker.streams import groups, inspecting, publishing, reading, settling
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.keys import keys_of
 from streamworker.streams.reading import Room
 from streamworker.streams.wire import Link
 from tests.harness import Ledger, an_app, working
@@ -25,7 +24,6 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.matrix
 
-KEYS = keys_of("orders", "billing")
 DAY_MS = 24 * 60 * 60 * 1000
 
 Settle = Callable[[Link, Lease], Awaitable[bool]]
@@ -40,23 +38,6 @@ STEPS: dict[str, Settle] = {
 }
 
 
-@pytest.fixture
-async def link(server: EmbeddedServer) -> AsyncIterator[Link]:
-    connection = Link(Endpoint(server.url))
-    for key in (KEYS.stream, KEYS.retry):
-        await groups.create(connection, key, "billing", "0")
-    yield connection
-    await connection.close()
-
-
-async def take(link: Link) -> Lease:
-    """Add an entry and read it."""
-    await publishing.add(link, Outgoing("orders", [b"note", b"a"]))
-    [fresh], _ = await reading.fill(link, "billing", "me", [Room(("orders",), 1)], most_bytes=2**20, expected_bytes=100)
-    [one] = fresh.as_taken()
-    return Lease(one.key, one.entry.id, "me", one.count, 0.0)
-
-
 async def written(link: Link) -> int:
     """How many things all settlements together have written."""
     lengths = [await inspecting.length(link, key) for key in ("invoices", KEYS.retry, KEYS.dead_letters)]
@@ -67,7 +48,7 @@ async def written(link: Link) -> int:
 @pytest.mark.parametrize("first", STEPS)
 async def test_what_was_settled_is_not_settled_again_after_a_trim(link: Link, first: str, second: str) -> None:
     """Neither by the same step nor by another one, as when a drain ends."""
-    lease = await take(link)
+    lease = await take_one(link)
 
     settled = await STEPS[first](link, lease)
     await link.call("XTRIM", "orders", "MAXLEN", 0)
@@ -81,7 +62,7 @@ async def test_what_was_settled_is_not_settled_again_after_a_trim(link: Link, fi
 @pytest.mark.parametrize("first", STEPS)
 async def test_who_lost_the_entry_does_nothing_after_its_new_owner_and_a_trim(link: Link, first: str, late: str) -> None:
     """It stood still while another took the entry over, settled it, and the stream was trimmed."""
-    lease = await take(link)
+    lease = await take_one(link)
     await link.call("XCLAIM", "orders", "billing", "thief", 0, lease.entry_id)
 
     settled = await STEPS[first](link, Lease("orders", lease.entry_id, "thief", 2, 0.0))
@@ -99,7 +80,7 @@ async def test_who_lost_the_entry_does_nothing_after_its_new_owner_and_a_trim(li
 async def test_a_memory_that_is_something_else_holds_nothing_up(link: Link, step: str) -> None:
     """Somebody has written over it: settled all the same, trimmed or not."""
     await link.call("SET", KEYS.settled, "something else")
-    kept, trimmed = await take(link), await take(link)
+    kept, trimmed = await take_one(link), await take_one(link)
     await link.call("XTRIM", "orders", "MAXLEN", 0)
     await settling.renew(link, "billing", [trimmed])
 
@@ -113,7 +94,7 @@ async def test_a_memory_that_is_something_else_holds_nothing_up(link: Link, step
 async def test_the_memory_is_bounded_and_ends(link: Link, step: str) -> None:
     """Ten thousand of the latest, for a day after the last."""
     await link.call("ZADD", KEYS.settled, *(word for number in range(10_000) for word in (number, f"{number}-1")))
-    lease = await take(link)
+    lease = await take_one(link)
     await STEPS[step](link, lease)
 
     assert 10_000 == await link.call("ZCARD", KEYS.settled)
@@ -129,7 +110,7 @@ async def test_a_full_server_refuses_all_of_a_settlement(private_server, server_
     try:
         for key in (KEYS.stream, KEYS.retry):
             await groups.create(link, key, "billing", "0")
-        lease = await take(link)
+        lease = await take_one(link)
         await link.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
         await link.call("CONFIG", "SET", "maxmemory", 1)
         with pytest.raises(ServerError) as refused:
@@ -149,7 +130,7 @@ async def test_a_full_server_refuses_all_of_a_settlement(private_server, server_
 
 async def test_a_plain_acknowledgement_is_not_remembered(link: Link) -> None:
     """It costs what XACK costs."""
-    await settling.ack(link, "billing", [await take(link)])
+    await settling.ack(link, "billing", [await take_one(link)])
 
     assert 0 == await link.call("EXISTS", KEYS.settled)
 

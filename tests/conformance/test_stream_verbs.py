@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
+from taking import KEYS, take
 
 from streamworker.delivery import Lease, Outgoing
-from streamworker.embedded import EmbeddedServer
 from streamworker.errors import ServerError
 from streamworker.streams import groups, inspecting, publishing, reading, settling
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.keys import keys_of
 from streamworker.streams.reading import Page, Room, Taken
 from streamworker.streams.wire import Link
 
 pytestmark = pytest.mark.matrix
-
-KEYS = keys_of("orders", "billing")
-
-
-@pytest.fixture
-async def link(server: EmbeddedServer) -> AsyncIterator[Link]:
-    connection = Link(Endpoint(server.url))
-    for key in (KEYS.stream, KEYS.retry):
-        await groups.create(connection, key, "billing", "0")
-    yield connection
-    await connection.close()
-
-
-async def take(link: Link, *notes: str) -> list[Lease]:
-    """Add an entry for each note and read them all; answers their leases."""
-    for note in notes:
-        await publishing.add(link, Outgoing("orders", [b"note", note.encode()]))
-    taken, _ = await fill(link, [Room(("orders",), len(notes))])
-    return [Lease(one.key, one.entry.id, "me", one.count, 0.0) for one in taken]
 
 
 async def fill(link: Link, rooms: list[Room], **limits: int) -> tuple[list[Taken], dict[str, ServerError]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -146,11 +148,12 @@ class Scene:
 
 
 class Canary:
-    """Measures by how much this machine is late: the most that a short sleep took too long since `begin`."""
+    """Measures by how much this machine is late: a short sleep or a write to disk takes too long, or the wall clock is set."""
 
     def __init__(self) -> None:
         self._late: list[tuple[float, float]] = []
-        threading.Thread(target=self._run, name="torture-canary", daemon=True).start()
+        for watch in (self._watch_clocks, self._watch_disk):
+            threading.Thread(target=watch, name="torture-canary", daemon=True).start()
 
     def delays(self, since: float, longer_than: float) -> list[Disturbance]:
         """The times when this machine was so late that leases may have run out: a cause like any other, and put on record like it."""
@@ -160,13 +163,26 @@ class Canary:
         """The greatest delay since that moment."""
         return max((late for at, late in self._late if at >= since), default=0.0)
 
-    def _run(self) -> None:
+    def _watch_clocks(self) -> None:
         while True:
-            began = time.monotonic()
+            began, said = time.monotonic(), time.time()
             time.sleep(0.02)
-            late = time.monotonic() - began - 0.02
-            if late > 0.02:
-                self._late.append((began, late))
+            passed = time.monotonic() - began
+            self._note(began, max(passed - 0.02, abs(time.time() - said - passed)))
+
+    def _watch_disk(self) -> None:
+        """The servers wait for the disk after each write."""
+        with tempfile.TemporaryFile() as file:
+            while True:
+                began = time.monotonic()
+                file.write(b"tweet")
+                os.fsync(file.fileno())
+                self._note(began, time.monotonic() - began)
+                time.sleep(0.1)
+
+    def _note(self, began: float, late: float) -> None:
+        if late > 0.02:
+            self._late.append((began, late))
 
 
 def a_client(url: str) -> redis.Redis:

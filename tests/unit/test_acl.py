@@ -31,6 +31,8 @@ def test_a_worker_has_its_groups_keys_and_what_it_publishes_to() -> None:
         "~{orders}:scheduled",
         "~{orders}:scheduled:entries",
         "~invoices",
+        "~{invoices}:scheduled",
+        "~{invoices}:scheduled:entries",
         "~{orders}:sw:name:billing:*",
         "~{orders}:sw:done:billing:*",
         "~{orders}:sw:rate:billing:*",
@@ -38,6 +40,7 @@ def test_a_worker_has_its_groups_keys_and_what_it_publishes_to() -> None:
         "~{invoices}:sw:tick:*",
         "~{orders}:sw:reply:*",
         "~{invoices}:sw:reply:*",
+        "~{invoices}:sw:once:*",
     ] == keys_of_rules(Role.WORKER, "orders", groups=("billing",), publishes_to=["invoices"])
 
 

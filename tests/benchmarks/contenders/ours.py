@@ -6,7 +6,7 @@ import asyncio
 import time
 from datetime import timedelta
 
-from probe import ASKED, hit, hit_in_thread, late
+from probe import ASKED, hit, hit_in_thread, hits, late
 from pydantic import BaseModel
 
 from streamworker import Context, StreamWorker
@@ -60,14 +60,20 @@ async def commit(order: Order, ctx: Context) -> None:
     hit()
 
 
+async def batch(orders: list[Order]) -> None:
+    """Take a hundred in one call."""
+    hits(len(orders))
+
+
 DOES = {"nothing": nothing, "sleep": sleep, "block": block, "time": time_it, "commit": commit}
 
 app = StreamWorker(
     "benchmark", group=ASKED["group"], codec=ASKED.get("codec", "json"), lease=timedelta(seconds=ASKED.get("lease", 30))
 )
 limit = ASKED.get("timeout", 30)
-app.handler(
-    *ASKED.get("streams", [ASKED["stream"]]),
-    concurrency=ASKED.get("concurrency", 100),
-    timeout=timedelta(seconds=limit) if limit else None,
-)(DOES[ASKED.get("does", "nothing")])
+streams = ASKED.get("streams", [ASKED["stream"]])
+timeout = timedelta(seconds=limit) if limit else None
+if ASKED.get("does") == "batch":
+    app.batch_handler(*streams, concurrency=ASKED.get("concurrency", 1), timeout=timeout, max_size=100)(batch)
+else:
+    app.handler(*streams, concurrency=ASKED.get("concurrency", 100), timeout=timeout)(DOES[ASKED.get("does", "nothing")])

@@ -25,7 +25,9 @@ def entrants(world: World) -> list[Entrant]:
 
 def batches(world: World) -> list[Entrant]:
     """A handler that takes a hundred orders in one call."""
+    asked = {"codec": "json", "count": world.size(COUNT)}
     return [
-        Entrant("by hand, json", partial(by_hand, world, codec="json", count=world.size(COUNT))),
+        Entrant("by hand, json", partial(by_hand, world, **asked)),
+        Entrant("streamworker, batch", partial(ours, world, does="batch", concurrency=1, **asked)),
         *peers.entrants(world, "batch"),
     ]

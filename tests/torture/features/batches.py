@@ -14,11 +14,12 @@ from random import Random
 import redis
 
 from streamworker import BatchContext, Delivery, Reject, StreamWorker
+from tests.torture.exactness import exactly_once
 from tests.torture.faults.base import Fault, again_and_again, one_of
 from tests.torture.faults.network import drop_replies
 from tests.torture.faults.processes import kill, roll, take_over_and_leave
 from tests.torture.feature import Feature
-from tests.torture.history import DONE, History, Plan, Rules, Violation
+from tests.torture.history import History, Plan, Rules, Violation
 from tests.torture.ledger import Work, note
 from tests.torture.load import STREAM, a_moment
 from tests.torture.scene import Scene
@@ -132,21 +133,8 @@ def collect(admin: redis.Redis) -> tuple[int, ...]:
 
 def batches_commit_exactly(history: History, rules: Rules) -> Iterator[Violation]:
     """I21: what a batch publishes for an entry is there once if that entry succeeded, and not at all if it alone did not."""
-    committed = history.collected.get("batches", ())
-    batched = {entry.number for entry in history.published if entry.plan.kind in KINDS and entry.plan.kind != "batch-silent"}
-    done = {run.number for run in history.runs if run.end == DONE} & batched
-    voided = any(one.voids for one in history.disturbances)
-    repeated = [number for number, count in Counter(committed).items() if count > 1]
-    if repeated and not voided:
-        yield Violation("I21", f"{len(repeated)} entries of batches committed more than once, the first are {repeated[:5]}")
-    absent = done - set(committed)
-    if absent and not history.forgotten:
-        yield Violation("I21", f"{len(absent)} commits of batches are not there, the first are {sorted(absent)[:5]}")
-    baseless = set(committed) - done
-    if baseless:
-        yield Violation(
-            "I21", f"{len(baseless)} commits of entries that had failed in their batch, the first are {sorted(baseless)[:5]}"
-        )
+    publishing = {kind for kind in KINDS if kind != "batch-silent"}
+    return exactly_once("I21", "commits from batches", Counter(history.collected.get("batches", ())), publishing, history)
 
 
 def take_out(scene: Scene) -> None:

@@ -10,9 +10,10 @@ from random import Random
 import redis
 
 from streamworker import Context, StreamWorker
+from tests.torture.exactness import exactly_once
 from tests.torture.faults.network import lost_replies
 from tests.torture.feature import Feature
-from tests.torture.history import DONE, History, Plan, Rules, Violation
+from tests.torture.history import History, Plan, Rules, Violation
 from tests.torture.ledger import Work, noted
 from tests.torture.load import PLAIN, STREAM, a_moment
 
@@ -46,19 +47,7 @@ def collect(admin: redis.Redis) -> tuple[int, ...]:
 
 def commits_are_exact(history: History, rules: Rules) -> Iterator[Violation]:
     """I6: what a handler publishes with its acknowledgement is there once if it succeeded, and not at all if it did not."""
-    committed = history.collected.get("commits", ())
-    committing = {entry.number for entry in history.published if entry.plan.kind == "commit"}
-    done = {run.number for run in history.runs if run.end == DONE} & committing
-    voided = any(one.voids for one in history.disturbances)
-    repeated = [number for number, count in Counter(committed).items() if count > 1]
-    if repeated and not voided:
-        yield Violation("I6", f"{len(repeated)} commits were written more than once, the first are {repeated[:5]}")
-    absent = done - set(committed)
-    if absent and not history.forgotten:
-        yield Violation("I6", f"{len(absent)} commits are not there, the first are {sorted(absent)[:5]}")
-    baseless = set(committed) - done
-    if baseless:
-        yield Violation("I6", f"{len(baseless)} commits of entries that did not succeed, the first are {sorted(baseless)[:5]}")
+    return exactly_once("I6", "commits", Counter(history.collected.get("commits", ())), {"commit"}, history)
 
 
 FEATURE = Feature(

@@ -13,11 +13,12 @@ from random import Random
 import redis
 
 from streamworker import Context, Idempotency, StreamWorker
+from tests.torture.exactness import exactly_once
 from tests.torture.faults import processes
 from tests.torture.faults.base import Fault, again_and_again, one_of
 from tests.torture.faults.network import lost_replies
 from tests.torture.feature import Feature
-from tests.torture.history import DONE, History, Plan, Rules, Violation
+from tests.torture.history import History, Plan, Rules, Violation
 from tests.torture.ledger import Work, noted
 from tests.torture.load import PLAIN, STREAM, a_moment
 
@@ -74,18 +75,7 @@ def collect(admin: redis.Redis) -> tuple[tuple[int, int], ...]:
 
 def effects_are_exact(history: History, rules: Rules) -> Iterator[Violation]:
     """I6: what a handler writes with its acknowledgement is there once if it succeeded, and not at all if it did not."""
-    written = dict(history.collected.get("effects", ()))
-    ours = {entry.number for entry in history.published if entry.plan.kind in KINDS}
-    done = {run.number for run in history.runs if run.end == DONE} & ours
-    repeated = [number for number, count in written.items() if count > 1]
-    if repeated and not any(one.voids for one in history.disturbances):
-        yield Violation("I6", f"{len(repeated)} effects were applied more than once, the first are {repeated[:5]}")
-    absent = done - set(written)
-    if absent and not history.forgotten:
-        yield Violation("I6", f"{len(absent)} effects are not there, the first are {sorted(absent)[:5]}")
-    baseless = set(written) - done
-    if baseless:
-        yield Violation("I6", f"{len(baseless)} effects of entries that did not succeed, the first are {sorted(baseless)[:5]}")
+    return exactly_once("I6", "effects", dict(history.collected.get("effects", ())), KINDS, history)
 
 
 FEATURE = Feature(
