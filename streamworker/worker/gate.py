@@ -84,7 +84,7 @@ class Gate:
             # Each gets a turn of its own, so that they do not come back together only to be put aside again.
             known = now if self.permits is None else max(now, self.permits.next_at)
             self._turn_at = min(now + LONGEST_TURN, max(known, self._turn_at) + self._interval)
-            wait = max(SHORTEST_WAIT, self._turn_at - now)
+            return max(SHORTEST_WAIT, self._turn_at - now)
         return wait * (1 + random / 4)
 
     def _tried(self, now: float) -> int:
