@@ -78,6 +78,8 @@ class Entrance:
         """So many start, of those that may."""
         now = self.clock()
         self.gate.start(count, now, perf_counter())
+        if self.gate.permits is not None and not self.wants and not self.asking and self.gate.permits.to_have_ready(now):
+            self._want_permits(now)
         self.look_soon()
 
     @property
@@ -109,7 +111,7 @@ class Entrance:
             return 0
         if self.handler.batch is not None and self.handler.rate_limit is not None:
             return min(max(self.waiting.next(), self.beside), self.handler.rate_limit.timing.most_at_once)
-        return self.gate.permits.wanted(self.waiting.total() + self.beside, self.waiting.next() + self.beside)
+        return self.gate.permits.wanted(self.waiting.total() + self.beside, self.waiting.next() + self.beside, self.clock())
 
     def put_aside_for(self, random: float) -> timedelta:
         """How long a delivery that was read too early waits elsewhere."""

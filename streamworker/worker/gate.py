@@ -9,7 +9,7 @@ from streamworker.worker.permits import SOON_SECONDS, Permits
 MANY = 1 << 40
 """As many as like."""
 
-SHORTEST_WAIT, LONGEST_WAIT = 1.0, 30.0
+SHORTEST_WAIT, LONGEST_WAIT = 1.0, 24.0
 """For how long what was read all the same is put aside, where nobody knows when the gate opens: for as long as it has been shut, within
 these bounds, so that little is done for what waits for long."""
 

@@ -207,11 +207,10 @@ class Gates:
         if switch is None:
             return
         for _ in range(entries):
-            failed = switch.failed + (good is False)
             change = switch.note(good, began, entrance.clock())
             if change is Change.TRIPPED:
                 rest = timedelta() if handler.kill_switch is None else handler.kill_switch.rest
-                self._log.warning("kill_switch.tripped", handler=handler.name, failed=failed, rest_s=rest.total_seconds())
+                self._log.warning("kill_switch.tripped", handler=handler.name, failed=switch.failed, rest_s=rest.total_seconds())
             elif change is Change.RESET:
                 self._log.info("kill_switch.reset", handler=handler.name)
         entrance.look()

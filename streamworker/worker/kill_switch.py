@@ -51,10 +51,11 @@ class Switch:
             self._tried_at = None  # the next one is tried
             return None
         self._tried_at = None
+        self._results.clear()
         if good:
             self.rests_until = None
-            self._results.clear()
             return Change.RESET
+        self._results.append(False)
         self.rests_until = now + self._policy.rest.total_seconds()
         return Change.TRIPPED
 

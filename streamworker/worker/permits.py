@@ -11,6 +11,11 @@ SOON_SECONDS = 1.0
 """What can start within this time may be read and wait here; what cannot is left to others."""
 
 MOST_EXTRA = 1_000
+"""At most so many are asked for beyond those that start at once; else twice as many as were used since the last question."""
+
+FAST_SECONDS = 0.002
+"""Up to this interval, permits are asked for ahead of those that need them."""
+
 SHORTEST_PAUSE = 0.02
 """So long between two questions at least: meanwhile permits come together, and are fetched as one chunk."""
 
@@ -33,6 +38,7 @@ class Permits:
         self._interval = timing.interval_us / 1e6
         self._lots: deque[_Lot] = deque()
         self._extra = 0
+        self._used = 0
         self._went_to_waste = False
         self.next_at: float = 0.0
         """When the server has the next one, as far as is known."""
@@ -41,8 +47,8 @@ class Permits:
         """Take what the server has granted: `count` slots from `first_us` on, at its time `server_us`, which was between `sent_at` and
         `came_at` here. All of them may be used once the last slot's time has come."""
         self.next_at = came_at + max(0, next_us - server_us) / 1e6
-        self._extra = self._extra // 2 if self._went_to_waste else min(MOST_EXTRA, 2 * self._extra + 1) if count else self._extra
-        self._went_to_waste = False
+        self._extra = self._extra // 2 if self._went_to_waste else min(MOST_EXTRA, 2 * self._used)
+        self._used, self._went_to_waste = 0, False
         if count:
             last_us = first_us + (count - 1) * self._timing.interval_us
             until = sent_at + (first_us - server_us + self._timing.slack_us) / 1e6
@@ -64,6 +70,7 @@ class Permits:
 
     def use(self, count: int, now: float) -> None:
         """Use so many of those that are usable, the oldest first."""
+        self._used += count
         for lot in self._lots:
             taken = min(count, lot.count) if lot.since <= now else 0
             lot.count -= taken
@@ -74,9 +81,16 @@ class Permits:
         while self._lots and not self._lots[0].count:
             self._lots.popleft()
 
-    def wanted(self, waiting: int, places: int) -> int:
+    def wanted(self, waiting: int, places: int, now: float) -> int:
         """How many to ask for, where so many wait and so many of them find a place: more than these, as long as none went to waste."""
-        return min(waiting, places + self._extra)
+        return max(min(waiting, places + self._extra), self.to_have_ready(now))
+
+    def to_have_ready(self, now: float) -> int:
+        """How many to ask for before anything waits for them: at a fast rate, so that the next ones need not wait for an answer."""
+        if self._interval > FAST_SECONDS or self._together > 1:
+            return 0
+        usable = self.usable(now)
+        return self._extra - usable if 4 * usable < self._extra else 0
 
     def ask_at(self, now: float) -> float:
         """When it is worth asking: once the server has something, or what is reserved has come."""

@@ -198,20 +198,20 @@ def test_permits_that_were_not_used_in_time_are_worth_nothing() -> None:
 
 def test_a_chunk_grows_as_long_as_nothing_of_it_goes_to_waste() -> None:
     """So that a fast handler asks seldom, and a slow one takes nothing from others."""
-    permits = Permits(RateLimit(1_000).timing)
+    permits = Permits(RateLimit(400).timing)
     asked = []
-    for turn in range(4):
-        wanted = permits.wanted(waiting=100, places=1)
+    for turn in range(6):
+        wanted = permits.wanted(100, 1, float(turn))
         asked.append(wanted)
         permits.grant(10_000_000, 9_950_000, wanted, 10_000_000, float(turn), float(turn))
         permits.use(wanted, float(turn))
-    assert [1, 2, 4, 8] == asked
+    assert [1, 1, 3, 3, 7, 7] == asked
 
     permits.grant(10_000_000, 9_950_000, 5, 10_000_000, 10.0, 10.0)
-    before = permits.wanted(waiting=100, places=1)
+    before = permits.wanted(100, 1, 10.5)
     assert 0 == permits.usable(20.0)
     permits.grant(10_000_000, 9_950_000, 1, 10_000_000, 20.0, 20.0)
-    assert before > permits.wanted(waiting=100, places=1)
+    assert before > permits.wanted(100, 1, 25.0)
 
 
 # ---- kill switches -----------------------------------------------------------------------------------------------------------
