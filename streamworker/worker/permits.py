@@ -10,6 +10,9 @@ from streamworker.flow import Timing
 SOON_SECONDS = 1.0
 """What can start within this time may be read and wait here; what cannot is left to others."""
 
+AHEAD_SECONDS = 0.1
+"""So much of what a rate lets through is read ahead, and always one: what waits here when a worker dies has to run alone."""
+
 MOST_EXTRA = 1_000
 """At most so many are asked for beyond those that start at once; else twice as many as were used since the last question."""
 
@@ -65,7 +68,7 @@ class Permits:
         if self._together > 1:
             return max(ready, self._together)  # a batch is gathered first, and gets its turn then
         if self._interval <= SOON_SECONDS:
-            return ready + int(SOON_SECONDS / self._interval)
+            return ready + max(1, int(AHEAD_SECONDS / self._interval))
         return ready if ready else int(self.next_at <= now + SOON_SECONDS)
 
     def use(self, count: int, now: float) -> None:
