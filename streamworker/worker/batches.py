@@ -47,7 +47,8 @@ class Line:
         self._limits = limits
         self._wait = limits.max_wait.total_seconds()
         self._places = places
-        self._running = 0
+        self.running: int = 0
+        """How many batches run."""
         self._closed: deque[Batch] = deque()
         self._open: Batch | None = None
 
@@ -72,13 +73,13 @@ class Line:
     def take(self, now: float, most: int | None = None) -> Batch | None:
         """A batch that may start now, if there is one; it counts as running from here on. Of `most` entries, the rest of it waits on."""
         batch = self._next(now)
-        if batch is None or self._running >= self._places or most == 0:
+        if batch is None or self.running >= self._places or most == 0:
             return None
         if batch is self._open:
             self._open = None
         else:
             self._closed.popleft()
-        self._running += 1
+        self.running += 1
         if most is not None and most < len(batch.trips):
             self._closed.appendleft(batch.without_first(most))
         return batch
@@ -91,7 +92,7 @@ class Line:
     def due(self, now: float) -> int:
         """How many entries the next batch has that waits for nothing but leave to start; 0 where there is none."""
         batch = self._next(now)
-        return 0 if batch is None or self._running >= self._places else len(batch.trips)
+        return 0 if batch is None or self.running >= self._places else len(batch.trips)
 
     def hasten(self, now: float) -> bool:
         """Let the open batch wait no longer than until now; false where there is none that would."""
@@ -108,13 +109,13 @@ class Line:
 
     def join(self) -> None:
         """Something runs that did not wait here."""
-        self._running += 1
+        self.running += 1
 
     def release(self) -> None:
         """A batch of this line has ended."""
-        if self._running == 0:
+        if self.running == 0:
             raise ValueError("no batch runs")
-        self._running -= 1
+        self.running -= 1
 
     def due_at(self, now: float) -> float | None:
         """When the open batch has to be looked at; `None` where there is none, or nothing will happen by time alone."""

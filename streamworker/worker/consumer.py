@@ -82,6 +82,8 @@ class Consumer:
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
         self.gates.connect(turns.waiting, turns.put_aside, self._gate_opened, self._reader.look_again)
         plan.isolation.join(self)
+        if plan.ceiling is not None:
+            plan.ceiling.start_by(turns.start_what_may)
 
     def _gate_opened(self, pool: Pool) -> None:
         self._turns.start_what_may()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from streamworker.handlers import Handler
 from streamworker.observe.troubles import Trouble
+from streamworker.worker.ceiling import Ceiling
 from streamworker.worker.gate import Gate
 from streamworker.worker.order import CallLater, Timer
 from streamworker.worker.permits import SHORTEST_PAUSE
@@ -19,10 +20,11 @@ Heard: TypeAlias = "Callable[[Entrance], None]"
 
 
 class Waiting(NamedTuple):
-    """What waits for a handler: how many deliveries, and how many of them would start now if the gate let them."""
+    """What waits for a handler: how many deliveries, and how many of them would start now if the gate let them; and how many run."""
 
     total: Callable[[], int]
     next: Callable[[], int]
+    running: Callable[[], int] = lambda: 0
 
 
 class Entrance:
@@ -34,7 +36,15 @@ class Entrance:
     """
 
     def __init__(
-        self, handler: Handler, pool: Pool, places: int, want: Callable[[], None], moved: Heard, due: Heard, log: Any
+        self,
+        handler: Handler,
+        pool: Pool,
+        places: int,
+        want: Callable[[], None],
+        moved: Heard,
+        due: Heard,
+        ceiling: Ceiling | None,
+        log: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.handler: Handler = handler
@@ -49,6 +59,9 @@ class Entrance:
         self.wants: bool = False
         self.asking: bool = False
         self.was_shut: bool = False
+        self._ceiling = ceiling
+        if ceiling is not None:
+            ceiling.join(self)
         self._places = places * (1 if handler.batch is None else handler.batch.max_size)
         self._call_soon = loop.call_soon
         self._want = want
@@ -70,6 +83,8 @@ class Entrance:
         """How many may start now; where permits are missing, they are asked for."""
         now = self.clock()
         most = self.gate.may_start(now)
+        if most and self._ceiling is not None and not self._ceiling.admits(self, in_turn=not self.beside):
+            return 0
         if most < 1 and not self._is_closed and self.gate.lacks_permits(now):
             self._want_permits(now)
         return most
@@ -78,6 +93,8 @@ class Entrance:
         """So many start, of those that may."""
         now = self.clock()
         self.gate.start(count, now, perf_counter())
+        if self._ceiling is not None:
+            self._ceiling.began(self)
         if self.gate.permits is not None and not self.wants and not self.asking and self.gate.permits.to_have_ready(now):
             self._want_permits(now)
         self.look_soon()
@@ -92,7 +109,24 @@ class Entrance:
         """Whether nothing can start soon."""
         return self.gate.soon(self.clock()) == 0
 
+    # ---- what the ceiling asks ----------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        """How many deliveries or batches of it run."""
+        return self.waiting.running()
+
+    @property
+    def could_start(self) -> bool:
+        """Whether something of it waits for nothing but a place of the process."""
+        return self.waiting.next() > 0 and self.gate.may_start(self.clock()) > 0
+
     # ---- what the gates ask -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything that could keep the handler from starting."""
+        return self._ceiling is not None or self.gate.is_needed
 
     @property
     def is_crowded(self) -> bool:

@@ -48,12 +48,13 @@ class Gates:
         self._all: dict[str, Entrance] = {}
         for pool in pools:
             pool.lanes.gates = self.active
+            pool.lanes.shared = plan.ceiling
             for handler in {handler.name: handler for binding in pool.bindings for handler in binding.handlers}.values():
                 self._all[handler.name] = Entrance(
-                    handler, pool, plan.limits[handler.name], self._wanted.set, self._moved, self._due, log
+                    handler, pool, plan.limits[handler.name], self._wanted.set, self._moved, self._due, plan.ceiling, log
                 )
         for name, entrance in self._all.items():
-            if entrance.gate.is_needed:
+            if entrance.is_needed:
                 self.active[name] = entrance
 
     def connect(
@@ -189,7 +190,7 @@ class Gates:
         """A gate was opened or shut."""
         if entrance.was_shut:
             self._put_aside(entrance.handler, entrance.pool, lambda stream: self._held_back(entrance, stream))
-        elif not entrance.gate.is_needed:
+        elif not entrance.is_needed:
             self.active.pop(entrance.handler.name, None)
         self._look_again()
         if not entrance.was_shut:

@@ -26,6 +26,7 @@ class Gathering:
             name: Line(handler, handler.batch, plan.limits[name]) for name, handler in handlers.items() if handler.batch is not None
         }
         self._gates = gates.active
+        self._ceiling = plan.ceiling
         self._start = start
         self._isolation = plan.isolation
         self._budget = plan.budget
@@ -103,6 +104,10 @@ class Gathering:
         """How many entries wait for this handler."""
         return self._lines[name].waiting
 
+    def running(self, name: str) -> int:
+        """How many batches of this handler run."""
+        return self._lines[name].running
+
     def due(self, name: str) -> int:
         """How many of them wait for nothing but leave to start, together."""
         return self._lines[name].due(self._loop.time())
@@ -110,6 +115,8 @@ class Gathering:
     def _release(self, name: str) -> None:
         line = self._lines[name]
         line.release()
+        if self._ceiling is not None:
+            self._ceiling.freed()
         self._start_what_may(name, line, self._loop.time())
 
     def _start_what_may(self, name: str, line: Line, now: float) -> None:

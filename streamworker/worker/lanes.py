@@ -30,6 +30,14 @@ class LaneGate(Protocol):
         ...
 
 
+class Shared(Protocol):
+    """Places that lanes share with others."""
+
+    def freed(self) -> None:
+        """One is free: whoever's turn it is may start."""
+        ...
+
+
 class Lanes(Generic[Item]):
     """Lanes by name, each with a limit of running items. What was offered is started in order within its lane, and never lost.
 
@@ -39,6 +47,8 @@ class Lanes(Generic[Item]):
 
     def __init__(self, limits: Mapping[str, int], beside: int = 0) -> None:
         self.gates: Mapping[str, LaneGate] = {}
+        self.shared: Shared | None = None
+        """Where it is there, nobody follows in a lane by himself."""
         self._limits = dict(limits)
         self.places: int = sum(limits.values()) + beside
         self._bars = 0
@@ -88,7 +98,8 @@ class Lanes(Generic[Item]):
     def follow(self, lane: str) -> Item | None:
         """An item of this lane has ended; the next one of its line, which counts as running from here on."""
         line = self._lines[lane]
-        if not line or self._running[lane] > self._limits[lane] or (self.gates and not self._admitted(lane)):
+        is_full = not line or self.shared is not None or self._running[lane] > self._limits[lane]
+        if is_full or (self.gates and not self._admitted(lane)):
             self.release(lane)
             return None
         self.held -= 1
@@ -109,6 +120,8 @@ class Lanes(Generic[Item]):
         self._running[lane] -= 1
         self.held -= 1
         self.ended += 1
+        if self.shared is not None:
+            self.shared.freed()
 
     def enter_beside(self, items: int = 1) -> None:
         """Count an item that needs no lane, because no handler will see it by itself, but takes room all the same."""
@@ -134,6 +147,10 @@ class Lanes(Generic[Item]):
             return 0
         free = max(0, self._limits[lane] - self._running[lane] - len(self._lines[lane]))
         return min(free, self.gates[lane].room) if lane in self.gates else free
+
+    def running(self, lane: str) -> int:
+        """How many items of this lane run."""
+        return self._running[lane]
 
     def idle(self, lane: str) -> int:
         """How many places of this lane nothing runs in; none, where there is no such lane."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from streamworker.streams.reading import Fresh
 from streamworker.worker.bindings import Binding
 from streamworker.worker.lanes import LaneGate, Lanes
 from streamworker.worker.pace import Pace
+from streamworker.worker.shares import Shares
 from streamworker.worker.trips import Trip
 
 SURPLUS_SECONDS = 1.0
@@ -21,6 +24,8 @@ class Pool:
     bindings: Sequence[Binding]
     lanes: Lanes[Trip]
     pace: Pace = field(default_factory=Pace)
+    shares: Shares | None = None
+    """Whose turn it is, where its streams have different weights."""
     _surplus_since: float | None = None
     _names: frozenset[str] = field(init=False, default=frozenset())
 
@@ -82,9 +87,13 @@ class Pool:
     def ready_keys(self, turn: int = 0) -> tuple[str, ...]:
         """The streams to read: all retry streams, because what is in them has waited longest, then the streams themselves.
 
-        Each turn another one comes first, so that a flood on one stream takes no room for good from the others.
+        Each turn another one comes first, so that a flood on one stream takes no room for good from the others. Where they have weights,
+        these say whose turn it is, and what is retried counts with its stream.
         """
         ready = [binding.keys for binding in self.readable]
+        if self.shares is not None:
+            keys_of = {keys.stream: keys for keys in ready}
+            return tuple(key for stream in self.shares.order(keys_of) for key in (keys_of[stream].retry, stream))
         first = turn % len(ready) if ready else 0
         ready = ready[first:] + ready[:first]
         return (*(keys.retry for keys in ready), *(keys.stream for keys in ready))
@@ -115,6 +124,18 @@ class PartOfPool(Pool):
         return hash(self.free)
 
 
+def note_taken(pools: Sequence[Pool], fresh: Sequence[Fresh]) -> None:
+    """These came from the streams of these pools, which were asked in the order of their keys."""
+    for pool in pools:
+        if pool.shares is not None:
+            stream_of = {key: b.keys.stream for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
+            counts = Counter[str]()
+            for key, entries in fresh:
+                if key in stream_of:
+                    counts[stream_of[key]] += len(entries)
+            pool.shares.took(counts)
+
+
 def is_shut(binding: Binding, gates: Mapping[str, LaneGate]) -> bool:
     """Whether nothing of any handler of this stream can start soon."""
     return all(handler.name in gates and gates[handler.name].is_shut for handler in binding.handlers)
@@ -142,4 +163,6 @@ def _pool(bindings: Sequence[Binding], limits: Mapping[str, int]) -> Pool:
     handlers = {handler.name: handler for binding in bindings for handler in binding.handlers}
     batched = {name: handler.batch for name, handler in handlers.items() if handler.batch is not None}
     beside = sum(limits[name] * of.max_size for name, of in batched.items())
-    return Pool(bindings, Lanes({name: limits[name] for name in sorted(handlers) if name not in batched}, beside))
+    weights = {b.keys.stream: max(handler.weight_of(b.keys.stream) for handler in b.handlers) for b in bindings}
+    shares = Shares(weights) if len(set(weights.values())) > 1 else None
+    return Pool(bindings, Lanes({name: limits[name] for name in sorted(handlers) if name not in batched}, beside), shares=shares)

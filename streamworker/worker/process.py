@@ -21,6 +21,7 @@ from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget
 from streamworker.worker.burst import watch_for_the_end
+from streamworker.worker.ceiling import Ceiling, places
 from streamworker.worker.choosing import bindings_of, choose_handlers
 from streamworker.worker.companions import Companions
 from streamworker.worker.connecting import first_link
@@ -55,6 +56,7 @@ class WorkerProcess:
         self._stop_wanted = asyncio.Event()
         self._isolation = Isolation()
         self._budget = ByteBudget(settings.in_flight_bytes)
+        self._ceiling = None if settings.max_concurrency is None else Ceiling(settings.max_concurrency)
         self._why_draining = ""
         self._connected = False
         self._streams = 0
@@ -195,7 +197,7 @@ class WorkerProcess:
     def _consumer(self, group: str, bindings: Sequence[Binding], link: Link, state: Mapping[str, Any]) -> Consumer:
         handlers = {handler.name: handler for binding in bindings for handler in binding.handlers}
         default = self._settings.concurrency
-        limits = {name: default if h.concurrency is None else h.concurrency for name, h in handlers.items()}
+        limits = {name: places(handler.concurrency, default, self._ceiling) for name, handler in handlers.items()}
         threads = sum(limits[name] for name, handler in handlers.items() if handler.executor == "thread")
         executor = Executor(self._app.middlewares, state, self._app.encode_for_commit, threads)
         plan = Plan(
@@ -209,6 +211,7 @@ class WorkerProcess:
             dead_letter=self._app.dead_letter,
             isolation=self._isolation,
             budget=self._budget,
+            ceiling=self._ceiling,
             give_up=self.give_up,
             named=self._settings.consumer is not None,
         )

@@ -25,7 +25,7 @@ from streamworker.worker.doubt import Doubt
 from streamworker.worker.intake import Intake
 from streamworker.worker.parking import Parked, Read
 from streamworker.worker.plan import Plan
-from streamworker.worker.pools import Pool
+from streamworker.worker.pools import Pool, note_taken
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.upkeep import Upkeep
 from streamworker.worker.waiting import happens_within
@@ -69,9 +69,8 @@ class Reader:
         self._isolation = plan.isolation
         self._give_up = plan.give_up
         self._doubt = Doubt(plan, self._link, intake, log)
-        self._turns = 0
+        self._turns, self._read_each = 0, True
         self._appetite = Appetite(plan.budget, pools)
-        self._read_each = True
         self._refused: ServerError | None = None
         self._stopping = self._paused = self._reads = False
         self._awake = asyncio.Event()
@@ -258,6 +257,7 @@ class Reader:
         fresh, refused = await reading.fill(
             self._link, self._group, self._consumer, rooms, most_bytes=self._budget.left, expected_bytes=self._budget.expected
         )
+        note_taken(pools, fresh)
         await self._intake.accept_fresh(fresh, sent_at)
         if refused:
             self._refused = None

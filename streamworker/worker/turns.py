@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from streamworker.delivery import Interrupted
 from streamworker.handlers import Handler
@@ -68,10 +69,10 @@ class Turns:
         """What waits for leave to start."""
         name, lanes = handler.name, pool.lanes
         if handler.batch is not None:
-            return Waiting(lambda: self._gathering.waiting(name), lambda: self._gathering.due(name))
-        if handler.key_of is not None:
-            return Waiting(lambda: self._order.ready(name), lambda: min(self._order.ready(name), lanes.idle(name)))
-        return Waiting(lambda: lanes.waiting(name), lambda: min(lanes.waiting(name), lanes.idle(name)))
+            batches = self._gathering
+            return Waiting(lambda: batches.waiting(name), lambda: batches.due(name), lambda: batches.running(name))
+        count = partial(self._order.ready if handler.key_of is not None else lanes.waiting, name)
+        return Waiting(count, lambda: min(count(), lanes.idle(name)), lambda: lanes.running(name))
 
     def put_aside(self, handler: Handler, pool: Pool, outcome: Callable[[str], Interrupted]) -> None:
         """Let go what waits for this handler; but what has an order waits on, for it would lose that."""
