@@ -34,6 +34,7 @@ class GroupKeys:
     sweep: str
     settled: str
     known: str
+    paused: str
     removal: Removal = Removal.NEVER
 
     def witnesses(self, key: str) -> list[str]:
@@ -44,7 +45,8 @@ class GroupKeys:
     def all(self) -> tuple[str, ...]:
         """Every one of them."""
         return (
-            self.stream, self.due, self.parked, self.retry, self.dead_letters, self.sweep, self.settled, self.known
+            self.stream, self.due, self.parked, self.retry, self.dead_letters, self.sweep, self.settled, self.known,
+            self.paused,
         )  # fmt: skip
 
 
@@ -60,6 +62,7 @@ def keys_of(stream: str, group: str, removal: Removal = Removal.NEVER) -> GroupK
         sweep=f"{tagged}:sw:sweep:{group}",
         settled=f"{tagged}:sw:settled:{group}",
         known=f"{tagged}:sw:known:{group}",
+        paused=f"{tagged}:sw:paused:{group}",
         removal=removal,
     )
 
@@ -67,6 +70,11 @@ def keys_of(stream: str, group: str, removal: Removal = Removal.NEVER) -> GroupK
 def name_claim(stream: str, group: str, consumer: str) -> str:
     """The key that says that a consumer's given name is in use."""
     return f"{tag(stream)}:sw:name:{group}:{consumer}"
+
+
+def rate_key(stream: str, group: str, handler: str) -> str:
+    """The key that says when the next delivery of a handler with a `rate_limit` may start; `stream` is its first one."""
+    return f"{tag(stream)}:sw:rate:{group}:{handler}"
 
 
 def done_marker(stream: str, group: str, handler: str, key: str) -> str:

@@ -23,11 +23,12 @@ FLOORS: list[set[str]] = [
     {"effects", "retention"},
     {"delivery", "destination"},
     {"addresses", "posting"},
+    {"flow"},
     {"policies", "codecs", "settings", "streams", "embedded", "ticks"},
     {"ordering"},
     {"handlers", "outgoing", "admin"},
     {"publisher", "sync_publisher", "requester"},
-    {"registration", "schedules", "stream", "connected"},
+    {"registration", "schedules", "stream", "connected", "pausing"},
     {"batching", "listeners"},
     {"app", "observe"},
     {"worker", PACKAGE},
@@ -42,7 +43,8 @@ SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
     "delivery", "destination", "effects", "entries", "errors", "retention", "addresses", "posting", "ticks", "policies", "codecs",
-    "ordering", "streams.keys", "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
+    "ordering", "flow", "streams.keys", "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.gate",
+    "worker.permits", "worker.kill_switch", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {

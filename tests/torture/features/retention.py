@@ -117,14 +117,14 @@ def collect(admin: redis.Redis) -> tuple[tuple[int, ...], tuple[int, int] | None
 
 
 def nobody_is_robbed(history: History, rules: Rules) -> Iterator[Violation]:
-    """I23: a group that lags is given every entry, and the stream gets as short as its retention says once all groups are done."""
+    """I29: a group that lags is given every entry, and the stream gets as short as its retention says once all groups are done."""
     missed, lengths = history.collected.get("retention", ((), None))
     if missed:
         yield Violation(
-            "I23", f"{len(missed)} entries were removed before another group was given them, the first are {missed[:5]}"
+            "I29", f"{len(missed)} entries were removed before another group was given them, the first are {missed[:5]}"
         )
     if lengths is not None and lengths[0] > lengths[1]:
-        yield Violation("I23", f"the stream has kept {lengths[0]} entries that nobody needs, where it may keep {lengths[1]}")
+        yield Violation("I29", f"the stream has kept {lengths[0]} entries that nobody needs, where it may keep {lengths[1]}")
 
 
 def _a_fault(name: str, strike: Strike, retention: str, **settings: object) -> Fault:
