@@ -20,6 +20,7 @@ from streamworker.delivery import Outgoing, PublishOptions
 from streamworker.effects import Idempotency
 from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import (
+    Executor,
     Handler,
     HandlerFunction,
     HandlerOptions,
@@ -35,6 +36,7 @@ from streamworker.ordering import OrderingKey
 from streamworker.outgoing import check_stream, encode_many, encode_outgoing, encode_request
 from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
+from streamworker.program import Program
 from streamworker.registration import checked, keep, make_handler, need_stream
 from streamworker.schedules import Schedules
 from streamworker.settings import ONLY_OUTSIDE, Settings
@@ -96,6 +98,7 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         self.lifespan = lifespan
         self.handlers: list[Handler] = []
         self.middlewares: list[Middleware] = []
+        self.found_at: Program | None = None
         self._arguments = _given(redis_url, settings)
         self._speak_to(lambda: Endpoint(self.settings().read_redis_url))
 
@@ -120,6 +123,7 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         name: str | None = None,
         idempotency: Idempotency | None = None,
         writes_to: Iterable[str] | None = None,
+        executor: Executor | None = None,
     ) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more streams; the function itself is returned unchanged.
 
@@ -127,7 +131,8 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one process,
         `timeout` how long one may run. Entries of one `ordering_key` (a field of the body, a header such as `"_key"`, or a function of
         the body) run in order, one at a time. `idempotency` runs it once per key, `writes_to` names its transactions' keys. `start` is
-        where a *new* group begins. Raises `SetupError` with the repair.
+        where a *new* group begins. `executor` says where it runs: an `async def` on the loop, a `def` in a thread or, with `"process"`,
+        in a process of its own. Raises `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
@@ -144,6 +149,7 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
                 "name": name,
                 "idempotency": idempotency,
                 "writes_to": writes_to,
+                "executor": executor,
             }
             keep(make_handler(function, read_signature(function), streams, options, self), self.handlers)
             return function

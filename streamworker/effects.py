@@ -7,7 +7,7 @@ server knows (what a key holds) is looked at there, before anything is written: 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -55,6 +55,10 @@ class Transaction:
     def writes(self) -> tuple[Write, ...]:
         """What was gathered so far."""
         return tuple(self._writes)
+
+    def take(self, writes: Iterable[Write]) -> None:
+        """Add writes that another transaction has gathered, and checked, for this one."""
+        self._writes.extend(writes)
 
     def set(self, key: str, value: Value, *, ttl: timedelta | None = None) -> None:
         """Set a key to a value, whatever it held; with `ttl` it vanishes after that, without it never."""

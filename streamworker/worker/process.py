@@ -22,6 +22,7 @@ from streamworker.worker.budget import ByteBudget
 from streamworker.worker.burst import watch_for_the_end
 from streamworker.worker.choosing import bindings_of, choose_handlers
 from streamworker.worker.companions import Companions
+from streamworker.worker.concurrency import concurrency_of, processes_of, threads_of
 from streamworker.worker.connecting import first_link
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
@@ -51,6 +52,7 @@ class WorkerProcess:
         self.ready: asyncio.Event = asyncio.Event()
         """Set once every group is there and reading has begun."""
         self._stop_wanted = asyncio.Event()
+        self._processes = processes_of(app, self._handlers, settings, self._log)
         self._isolation = Isolation()
         self._budget = ByteBudget(settings.in_flight_bytes)
         self._why_draining = ""
@@ -69,8 +71,12 @@ class WorkerProcess:
         await self._app.publish_to(self._endpoint)
         try:
             async with self._lifespan() as state:
+                if self._processes is not None:
+                    await self._processes.begin()
                 await self._consume(link, state)
         finally:
+            if self._processes is not None:
+                await self._processes.close()
             await link.close()
             await self._app.close()
             self.watchdog.leave()
@@ -183,10 +189,9 @@ class WorkerProcess:
 
     def _consumer(self, group: str, bindings: Sequence[Binding], link: Link, state: Mapping[str, Any]) -> Consumer:
         handlers = {handler.name: handler for binding in bindings for handler in binding.handlers}
-        default = self._settings.concurrency
-        limits = {name: default if h.concurrency is None else h.concurrency for name, h in handlers.items()}
-        threads = sum(limits[name] for name, handler in handlers.items() if handler.executor == "thread")
-        executor = Executor(self._app.middlewares, state, self._app.encode_for_commit, threads)
+        limits = {name: concurrency_of(handler, self._settings) for name, handler in handlers.items()}
+        threads = threads_of(handlers.values(), self._settings)
+        executor = Executor(self._app.middlewares, state, self._app.encode_for_commit, threads, self._processes)
         plan = Plan(
             endpoint=self._endpoint,
             group=group,
