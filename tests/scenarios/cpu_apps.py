@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -69,7 +68,7 @@ def start_a_program(work: Work) -> None:
 
 
 def die(work: Work) -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
+    ctypes.string_at(0)
 
 
 def fail(work: Work) -> NoReturn:
