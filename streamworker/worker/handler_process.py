@@ -12,7 +12,7 @@ import socket
 import sys
 from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -20,7 +20,15 @@ from streamworker.errors import HandlerDied, SetupError
 from streamworker.observe.descriptions import in_words
 from streamworker.worker.calls import BEGUN, LENGTH, READY, framed
 
-COMMAND = (sys.executable, "-m", "streamworker.handling")
+_BEGIN = """
+import sys
+descriptor, *sys.path[:] = sys.argv[1:]
+sys.argv[:] = ["streamworker.handling"]
+from streamworker.handling.serving import serve
+serve(int(descriptor))
+"""
+COMMAND = (sys.executable, "-P", "-c", _BEGIN)
+"""Followed by the number of the line's end there, and by where to look for modules."""
 START_WITHIN_SECONDS = 120.0
 """How long the program may take to be imported there, and its lifespan to begin."""
 HEAR_OUT_SECONDS = 1.0
@@ -43,7 +51,7 @@ class HandlerProcess:
         """Answers how it has ended; a signal is negative."""
 
     @classmethod
-    async def start(cls, hello: bytes, started: Callable[[Self], None]) -> Self:
+    async def start(cls, hello: bytes, path: Sequence[str], started: Callable[[Self], None]) -> Self:
         """Start one, and wait until it is ready; `started` is called as soon as there is a process that must be ended.
 
         Raises `SetupError` with what it says is wrong, `OSError`, or `HandlerDied` when it ends before it is ready.
@@ -54,6 +62,7 @@ class HandlerProcess:
                 process = await asyncio.create_subprocess_exec(
                     *COMMAND,
                     str(theirs.fileno()),
+                    *path,
                     stdin=DEVNULL,
                     # What a handler prints must not lie in the way of a worker's own output.
                     stdout=STANDARD_ERROR,

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Collection
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -29,6 +30,8 @@ class Processes:
 
     def __init__(self, program: Program, handlers: Collection[Handler], settings: Settings, most: int, log: Any) -> None:
         self._hello = write_hello(_hello(program, handlers, settings))
+        # Until the program is imported, what lies beside it must not stand in for Python's own modules.
+        self._path = sorted(sys.path, key=lambda folder: str(Path(folder).resolve()) == program.app_dir)
         self._places = asyncio.Semaphore(most)
         self._idle: list[HandlerProcess] = []
         self._all: set[HandlerProcess] = set()
@@ -98,7 +101,7 @@ class Processes:
 
     async def _start(self) -> HandlerProcess:
         since = perf_counter()
-        process = await HandlerProcess.start(self._hello, self._know)
+        process = await HandlerProcess.start(self._hello, self._path, self._know)
         self._log.info("handler.process_started", child_pid=process.pid, seconds=round(perf_counter() - since, 3))
         return process
 

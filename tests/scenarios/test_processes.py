@@ -204,6 +204,16 @@ def test_a_drain_waits_for_a_process_within_the_grace_and_then_kills_it(valkey, 
         wait_until(lambda: not any(map(is_alive, processes_of(fleet))), within=5)
 
 
+def test_what_lies_beside_the_program_does_not_stand_in_for_pythons_own_modules(valkey, client, tmp_path):
+    """In the worker it does not, for these are imported by then; so it must not in its processes."""
+    (tmp_path / "json.py").write_text("raise SystemExit(7)")
+    (tmp_path / "beside.py").write_text("from tests.scenarios.cpu_apps import app")
+    add(client, "succeed")
+    with a_fleet(valkey.url, tmp_path) as fleet:
+        fleet.start("--app-dir", str(tmp_path), app="beside:app")
+        fleet.until("done", 1)
+
+
 def test_a_lost_lease_kills_the_process(valkey, client, tmp_path):
     """Whoever has taken the entry over must not be disturbed; the worker goes on."""
     add(client, "hang")

@@ -30,8 +30,10 @@ COUNTERS, TARGET = "cpu:counters", "cpu-out"
 SWITCH = "TORTURE_PROCESSES"
 WITH_PROCESSES = ({SWITCH: "1"},)
 """Only where they are wanted: each worker starts two, which takes the CPU from everything else."""
-KINDS = ("cpu", "cpu-dies", "cpu-dies-once")
+KINDS = ("cpu", "cpu-long", "cpu-dies", "cpu-dies-once")
 GOOD = {"ok": 60.0, "cpu": 60.0}
+LONG = {"ok": 30.0, "cpu": 40.0, "cpu-long": 30.0}
+"""So that most processes are at work whenever one is killed."""
 MIX = {**GOOD, "cpu-dies": 0.7, "cpu-dies-once": 2.0}
 
 
@@ -64,6 +66,11 @@ def handlers(app: StreamWorker) -> None:
 def a_good_one(lease: float, random: Random) -> Plan:
     """Now and then one that fails at first."""
     return Plan("cpu", a_moment(random), failures=random.choice((0, 0, 0, 1)))
+
+
+def a_long_one(lease: float, random: Random) -> Plan:
+    """It takes a good part of a lease."""
+    return Plan("cpu-long", lease * random.uniform(0.3, 0.6))
 
 
 def a_dying_one(lease: float, random: Random) -> Plan:
@@ -137,7 +144,7 @@ def _command_of(pid: int) -> bytes:
 FEATURE = Feature(
     "cpu",
     handlers,
-    {"cpu": a_good_one, "cpu-dies": a_dying_one, "cpu-dies-once": one_that_dies_once},
+    {"cpu": a_good_one, "cpu-long": a_long_one, "cpu-dies": a_dying_one, "cpu-dies-once": one_that_dies_once},
     fields,
     collect,
     (effects_are_exact, crashes_are_counted),
@@ -152,8 +159,8 @@ FEATURE = Feature(
         ),
         Fault(
             "processes that are killed from outside",
-            again_and_again(kill_a_process, 0.4, least=4),
-            mix=GOOD,
+            again_and_again(kill_a_process, 0.4, least=6),
+            mix=LONG,
             workers=2,
             environments=WITH_PROCESSES,
             events=one_of("handler.process_died"),
