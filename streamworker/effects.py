@@ -56,10 +56,6 @@ class Transaction:
         """What was gathered so far."""
         return tuple(self._writes)
 
-    def take(self, writes: Iterable[Write]) -> None:
-        """Add writes that another transaction has gathered, and checked, for this one."""
-        self._writes.extend(writes)
-
     def set(self, key: str, value: Value, *, ttl: timedelta | None = None) -> None:
         """Set a key to a value, whatever it held; with `ttl` it vanishes after that, without it never."""
         self._gather("SET", key, value, *(() if ttl is None else ("PX", _milliseconds(ttl))))
@@ -128,6 +124,11 @@ class Transaction:
             raise EncodeError(f"{command} {key!r} has more than {MOST_VALUES:,} values: split it into several")
         _bytes(key)
         self._writes.append(Write(command, key, tuple(map(_bytes, values))))
+
+
+def take_over(transaction: Transaction, writes: Iterable[Write]) -> None:
+    """Add writes to a transaction that another one has gathered, and checked, for it."""
+    transaction._writes.extend(writes)
 
 
 @dataclass(frozen=True, slots=True)

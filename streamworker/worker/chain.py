@@ -8,6 +8,7 @@ from typing import Any
 
 from streamworker.batching import BatchContext
 from streamworker.delivery import Outgoing, Succeeded
+from streamworker.effects import take_over
 from streamworker.handlers import CallNext, Context, Middleware
 
 
@@ -29,7 +30,7 @@ class Watched(Context):
         gathered = [] if self._publishes is None else self._publishes
         self._publishes = gathered + [outgoing for outgoing in told.publishes if not outgoing.is_reply]
         if told.writes:
-            self.transaction.take(told.writes)
+            take_over(self.transaction, told.writes)
 
 
 @dataclass(slots=True, eq=False)
