@@ -128,7 +128,7 @@ class Transaction:
 
 def take_over(transaction: Transaction, writes: Iterable[Write]) -> None:
     """Add writes to a transaction that another one has gathered, and checked, for it."""
-    transaction._writes.extend(writes)
+    transaction._writes.extend(writes)  # noqa: SLF001  # of this module
 
 
 @dataclass(frozen=True, slots=True)
