@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Snooze,
         StreamWorkerError,
     )
+    from streamworker.flow import KillSwitch, RateLimit
     from streamworker.handlers import CallNext, Context, Middleware
     from streamworker.listeners import ListenerContext
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
@@ -64,11 +65,13 @@ __all__ = [
     "HandlerTimeout",
     "Idempotency",
     "JsonCodec",
+    "KillSwitch",
     "ListenerContext",
     "Middleware",
     "NoReply",
     "NotConfirmed",
     "PublishFailed",
+    "RateLimit",
     "Reject",
     "RequestFailed",
     "Retry",
@@ -110,6 +113,7 @@ _HOMES = {
         "Snooze",
         "StreamWorkerError",
     ),
+    "flow": ("KillSwitch", "RateLimit"),
     "handlers": ("CallNext", "Context", "Middleware"),
     "listeners": ("ListenerContext",),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),

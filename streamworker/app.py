@@ -17,23 +17,20 @@ from streamworker.codecs.dead_letters import MOST_VALUES
 from streamworker.codecs.replies import read_reply
 from streamworker.connected import Connected
 from streamworker.delivery import Outgoing, PublishOptions
-from streamworker.effects import Idempotency
 from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import (
-    Executor,
     Handler,
     HandlerFunction,
     HandlerOptions,
     Middleware,
     OnGroupLost,
-    Start,
     is_async,
     name_of,
     read_signature,
 )
 from streamworker.listeners import Listeners
-from streamworker.ordering import OrderingKey
 from streamworker.outgoing import check_stream, encode_many, encode_outgoing, encode_request
+from streamworker.pausing import Pausing
 from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
 from streamworker.program import Program
@@ -55,7 +52,7 @@ SLICE = 200
 SHORTEST_LEASE = timedelta(milliseconds=200)
 
 
-class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
+class StreamWorker(BatchHandlers, Listeners, Schedules, Pausing, Connected):
     """A program's handlers and policies, and its way to publish.
 
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
@@ -108,23 +105,7 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
 
     # ---- registration -------------------------------------------------------------------------------------------------------
 
-    def handler(  # what a handler can say, by keyword
-        self,
-        *streams: str,
-        group: str | None = None,
-        type: str | None = None,  # noqa: A002  # the word that users know
-        concurrency: int | None = None,
-        timeout: timedelta | None = None,
-        retry: RetryPolicy | None = None,
-        dead_letter: DeadLetterPolicy | None = None,
-        ordering_key: OrderingKey | None = None,
-        codec: Literal["fields", "json"] | Codec | None = None,
-        start: Start = "earliest",
-        name: str | None = None,
-        idempotency: Idempotency | None = None,
-        writes_to: Iterable[str] | None = None,
-        executor: Executor | None = None,
-    ) -> Callable[[Function], Function]:
+    def handler(self, *streams: str, **options: Unpack[HandlerOptions]) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more streams; the function itself is returned unchanged.
 
         Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
@@ -132,25 +113,11 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         `timeout` how long one may run. Entries of one `ordering_key` (a field of the body, a header such as `"_key"`, or a function of
         the body) run in order, one at a time. `idempotency` runs it once per key, `writes_to` names its transactions' keys. `start` is
         where a *new* group begins. `executor` says where it runs: an `async def` on the loop, a `def` in a thread or, with `"process"`,
-        in a process of its own. Raises `SetupError` with the repair.
+        in a process of its own. `rate_limit` bounds how many start in all processes together, `kill_switch` stops the handler while
+        too much fails, and `priorities` weighs its streams. Raises `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
-            options: HandlerOptions = {
-                "group": group,
-                "type": type,
-                "concurrency": concurrency,
-                "timeout": timeout,
-                "retry": retry,
-                "dead_letter": dead_letter,
-                "ordering_key": ordering_key,
-                "codec": codec,
-                "start": start,
-                "name": name,
-                "idempotency": idempotency,
-                "writes_to": writes_to,
-                "executor": executor,
-            }
             keep(make_handler(function, read_signature(function), streams, options, self), self.handlers)
             return function
 

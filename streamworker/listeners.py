@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Never, TypedDict, TypeVar, Unpack
 
 import structlog
 
@@ -61,6 +61,14 @@ class ListenerContext:
         return log.bind(stream=self.stream, entry_id=self.id, listener=self.listener)
 
 
+class Unfit(TypedDict, total=False):
+    """What only a handler can say: whoever has entries of its own may leave them for later, a listener hears each as it comes."""
+
+    rate_limit: Never
+    kill_switch: Never
+    concurrency: Never
+
+
 class Listeners:
     """The part of an application where listeners are registered."""
 
@@ -76,6 +84,7 @@ class Listeners:
         start: str = "$",
         codec: Literal["fields", "json"] | Codec | None = None,
         name: str | None = None,
+        **unfit: Unpack[Unfit],
     ) -> Callable[[Function], Function]:
         """Register a function that is called with every entry of `stream` in every process, one after the other; it is returned unchanged.
 
@@ -101,6 +110,11 @@ class Listeners:
             self.listeners.append(listener)
             return function
 
+        for option in unfit:
+            raise SetupError(
+                f"a listener cannot have {option}=: it hears each entry in every process, one after the other; leave it out, or take the "
+                f'entries with @app.handler("{stream}", {option}=…)'
+            )
         if callable(stream):
             raise SetupError('write @app.listener("stream"), with the stream\'s name')
         return register

@@ -20,6 +20,7 @@ from streamworker.streams.keys import (
     keys_of,
     name_claim,
     once_key,
+    rate_key,
     reply_key,
     schedule_keys,
     tag,
@@ -49,8 +50,8 @@ PLACEHOLDER = ">PASSWORD"
 _LOGIN = ("client|setname", "ping", "select")
 _SCRIPTS = ("eval", "evalsha")
 _LOOK = (
-    "exists", "time", "type", "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xlen", "xpending", "xrange", "xread", "xrevrange",
-    "zcard",
+    "exists", "hgetall", "time", "type", "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xlen", "xpending", "xrange", "xread",
+    "xrevrange", "zcard",
 )  # fmt: skip
 
 WRITES: Sequence[str] = tuple(sorted({"get", "hget", *(command.lower() for command in TRANSACTION_COMMANDS)}))
@@ -58,8 +59,9 @@ WRITES: Sequence[str] = tuple(sorted({"get", "hget", *(command.lower() for comma
 
 COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
-        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hrandfield", "hscan", "hset",
-        "pexpire", "pttl", "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer",
+        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hgetall", "hlen", "hrandfield", "hscan",
+        "hset", "pexpire", "pttl", "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create",
+        "xgroup|delconsumer",
         "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xread", "xreadgroup", "zadd", "zcard", "zrange",
         "zrangebyscore", "zrem", "zremrangebyrank", "zscore",
     ),
@@ -68,7 +70,7 @@ COMMANDS: Mapping[Role, tuple[str, ...]] = {
         "zadd", "zrem",
     ),
     Role.DASHBOARD: (*_LOGIN, *_LOOK),
-    Role.ADMIN: (*_LOGIN, *_SCRIPTS, *_LOOK, "xadd", "xdel"),
+    Role.ADMIN: (*_LOGIN, *_SCRIPTS, *_LOOK, "hdel", "hset", "xadd", "xdel"),
 }  # fmt: skip
 """The commands of each role, those inside its scripts included, by their names in ACL rules."""
 
@@ -150,13 +152,11 @@ def _key_rights(role: Role, streams: Sequence[str], groups: Sequence[str], publi
 def _group_rights(role: Role, keys: GroupKeys) -> dict[str, str]:
     match role:
         case Role.WORKER:
-            return dict.fromkeys(
-                (keys.stream, keys.due, keys.parked, keys.retry, keys.dead_letters, keys.sweep, keys.settled, keys.known), "RW"
-            )
+            return dict.fromkeys(keys.all, "RW")
         case Role.ADMIN:
-            return dict.fromkeys((keys.stream, keys.due), "R") | dict.fromkeys((keys.retry, keys.dead_letters), "RW")
+            return dict.fromkeys((keys.stream, keys.due), "R") | dict.fromkeys((keys.retry, keys.dead_letters, keys.paused), "RW")
         case _:
-            return dict.fromkeys((keys.stream, keys.due, keys.retry, keys.dead_letters), "R")
+            return dict.fromkeys((keys.stream, keys.due, keys.retry, keys.dead_letters, keys.paused), "R")
 
 
 def _add(rights: dict[str, str], key: str, right: str) -> None:
@@ -210,12 +210,13 @@ def _escaped(character: str) -> str:
 def _families(
     role: Role, streams: Sequence[str], groups: Sequence[str], publishes_to: Sequence[str], server: Server
 ) -> Iterator[str]:
-    """Keys whose names nobody knows beforehand: those of given names, ticks, replies, dedupe ids, and of what was done."""
+    """Keys whose names nobody knows beforehand: those of given names, rates, ticks, replies, dedupe ids, and of what was done."""
     targets = dict.fromkeys((*streams, *publishes_to))
     starts: list[str] = []
     if role is Role.WORKER:
         pairs = list(product(streams, groups))
         starts += [name_claim(*pair, "") for pair in pairs] + [done_marker(*pair, "", "").removesuffix(":") for pair in pairs]
+        starts += [rate_key(*pair, "") for pair in pairs]
         starts += [tick_key(stream, "") for stream in targets]
     if role in (Role.WORKER, Role.PUBLISHER):
         starts += [reply_key(stream, "") for stream in targets]

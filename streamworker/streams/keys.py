@@ -24,12 +24,14 @@ class GroupKeys:
     sweep: str
     settled: str
     known: str
+    paused: str
 
     @property
     def all(self) -> tuple[str, ...]:
         """Every one of them."""
         return (
-            self.stream, self.due, self.parked, self.retry, self.dead_letters, self.sweep, self.settled, self.known
+            self.stream, self.due, self.parked, self.retry, self.dead_letters, self.sweep, self.settled, self.known,
+            self.paused,
         )  # fmt: skip
 
 
@@ -45,12 +47,18 @@ def keys_of(stream: str, group: str) -> GroupKeys:
         sweep=f"{tagged}:sw:sweep:{group}",
         settled=f"{tagged}:sw:settled:{group}",
         known=f"{tagged}:sw:known:{group}",
+        paused=f"{tagged}:sw:paused:{group}",
     )
 
 
 def name_claim(stream: str, group: str, consumer: str) -> str:
     """The key that says that a consumer's given name is in use."""
     return f"{tag(stream)}:sw:name:{group}:{consumer}"
+
+
+def rate_key(stream: str, group: str, handler: str) -> str:
+    """The key that says when the next delivery of a handler with a `rate_limit` may start; `stream` is its first one."""
+    return f"{tag(stream)}:sw:rate:{group}:{handler}"
 
 
 def done_marker(stream: str, group: str, handler: str, key: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from streamworker.streams import inspecting, rehearsing, scheduling, settling
@@ -20,7 +20,7 @@ MILLISECOND = timedelta(milliseconds=1)
 class Clock:
     """The time of one worker's test, which reads `bindings` as `consumer`. What is pending with others lapses after `lease`.
 
-    `alarms` and `tickers` are moved along.
+    `alarms` and `tickers` are moved along. `is_held_up` says of a stream and a group whether nobody reads it at this time.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Clock:
         lease: timedelta,
         alarms: Alarms,
         tickers: Sequence[Ticker],
+        is_held_up: Callable[[str, str], bool],
     ) -> None:
         self._link = link
         self._bindings = bindings
@@ -41,6 +42,7 @@ class Clock:
         self._scheduled: Sequence[str] = ()
         self._alarms = alarms
         self._tickers = tickers
+        self._is_held_up = is_held_up
         self._ticked_ms: int | None = None
 
     @property
@@ -59,7 +61,7 @@ class Clock:
             for ticker in self._tickers:
                 await ticker.turn()
             self._ticked_ms = self.now_ms
-        to_do = await rehearsing.look(self._link, self._groups, self._consumer, LEASE)
+        to_do = await rehearsing.look(self._link, self._groups, self._consumer, LEASE, self._is_held_up)
         self._scheduled = to_do.scheduled
         if to_do.due:
             for keys, _ in self._groups:

@@ -28,6 +28,7 @@ from streamworker.observe.deliveries import log_verdict, tells_successes
 from streamworker.policies import decide
 from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor, Run
+from streamworker.worker.gates import Gates
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.once import Once
 from streamworker.worker.order import Order
@@ -45,13 +46,21 @@ class Carrier:
     """Carries the trips of one consumer. `settled` is called after each delivery that a handler has seen."""
 
     def __init__(
-        self, plan: Plan, executor: Executor, leases: LeaseKeeper, settlement: Settlement, settled: Callable[[], None], log: Any
+        self,
+        plan: Plan,
+        executor: Executor,
+        leases: LeaseKeeper,
+        settlement: Settlement,
+        gates: Gates,
+        settled: Callable[[], None],
+        log: Any,
     ) -> None:
         self._plan = plan
         self._executor = executor
         self._leases = leases
         self._settlement = settlement
         self._acks = settlement.acks
+        self._gates = gates
         self._settled = settled
         self._log = log
         self._types_of = {binding.keys.stream: binding.known_types for binding in plan.bindings}
@@ -95,6 +104,8 @@ class Carrier:
                 return self._guarded(trip, self._settle_and_leave(trip, outcome))
             # By far the most frequent end: nothing is left to do that could fail or has to be waited for, and no thread was needed.
             self._acks.gather(delivery.lease)
+            if handler.kill_switch is not None:
+                self._gates.note(delivery, handler, ACK, trip.began)
             if self._tells_successes:
                 self._tell(trip, SUCCEEDED, ACK)
             trip.has_left = True
@@ -163,13 +174,16 @@ class Carrier:
             self._tell(trip, outcome, verdict)
         if trip.ticket is not None and isinstance(verdict, RetryLater):
             await self._order.stay(trip, verdict)
-            return
-        await self._settlement.settle(delivery, handler, dead_letter, verdict)
+        else:
+            await self._settlement.settle(delivery, handler, dead_letter, verdict)
         if isinstance(verdict, Ack):  # only now, for what it publishes may be refused
             self._tell(trip, outcome, verdict)
+        if handler is not None and handler.kill_switch is not None:
+            self._gates.note(delivery, handler, verdict, trip.began)
 
     def _tell(self, trip: Trip, outcome: Outcome, verdict: Verdict) -> None:
-        log_verdict(self._log, trip.delivery, trip.handler, verdict, perf_counter() - trip.began)
+        held_back = isinstance(outcome, Interrupted) and outcome.why is Interruption.HELD_BACK
+        log_verdict(self._log, trip.delivery, trip.handler, verdict, perf_counter() - trip.began, held_back=held_back)
         if self._witness is not None:
             self._witness(trip.delivery, trip.handler, outcome, verdict)
 

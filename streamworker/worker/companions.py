@@ -11,6 +11,7 @@ from streamworker.streams.connections import Endpoint
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.listening import Listening
+from streamworker.worker.pausing import PauseWatch
 from streamworker.worker.scheduler import Scheduler
 from streamworker.worker.ticker import Ticker
 
@@ -25,9 +26,10 @@ class Companions:
         link: Link,
         bindings: Iterable[Sequence[Binding]],
         state: Mapping[str, Any],
+        pauses: PauseWatch,
         log: Any,
     ) -> None:
-        self._scheduler = Scheduler(link, bindings, log)
+        self._scheduler = Scheduler(link, bindings, pauses, log)
         self._tickers = [Ticker(schedule, link, log) for schedule in app.schedules]
         self.listenings: list[Listening] = [Listening(listener, endpoint, state, log) for listener in app.listeners]
 

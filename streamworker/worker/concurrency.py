@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,15 @@ from streamworker.app import StreamWorker
 from streamworker.errors import SetupError
 from streamworker.handlers import Handler
 from streamworker.settings import Settings
+from streamworker.worker.ceiling import Ceiling, places
 from streamworker.worker.processes import Processes
 
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
-def concurrency_of(handler: Handler, settings: Settings) -> int:
-    """What the handler says; else as many as there are CPUs where each has a process of its own, or what the settings say."""
-    if handler.concurrency is not None:
-        return handler.concurrency
-    return cpus() if handler.executor == "process" else settings.concurrency
-
-
-def threads_of(handlers: Iterable[Handler], settings: Settings) -> int:
-    """How many plain functions may run in threads at once."""
-    return sum(concurrency_of(handler, settings) for handler in handlers if handler.executor == "thread")
+def concurrency_of(handler: Handler, settings: Settings, ceiling: Ceiling | None = None) -> int:
+    """As many as there are CPUs where each has a process of its own, else what the settings say; no more than all together may."""
+    return places(handler.concurrency, cpus() if handler.executor == "process" else settings.concurrency, ceiling)
 
 
 def processes_of(app: StreamWorker, chosen: Sequence[Handler], settings: Settings, log: Any) -> Processes | None:

@@ -15,6 +15,7 @@ from streamworker.streams import reading
 from streamworker.streams.reading import Fresh, Page, Taken
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import UNTOUCHED, Binding, receive, size_of
+from streamworker.worker.gates import Gates
 from streamworker.worker.gathering import Gathering
 from streamworker.worker.latecomers import still_ours
 from streamworker.worker.leases import LeaseKeeper
@@ -41,6 +42,7 @@ class Intake:
         pools: Sequence[Pool],
         order: Order,
         gathering: Gathering,
+        gates: Gates,
         start: Start,
         log: Any,
     ) -> None:
@@ -52,6 +54,7 @@ class Intake:
         """Who keeps the order of what is taken in."""
         self._start = start
         self._gathering = gathering
+        self._gates, self._refusal = gates.active, gates.refusal
         self._log = log
         self._pool_of = {binding.keys.stream: pool for pool in pools for binding in pool.bindings}
         self._binding_of = {key: b for b in plan.bindings for key in (b.keys.stream, b.keys.retry)}
@@ -218,6 +221,8 @@ class Intake:
         simple = delivery.history is UNTOUCHED and damage is None and not self._closed
         # What was never delivered before need not be looked at for what it has been through.
         foregone = None if simple and self._may_start_in(pool) else self._foregone(delivery, handler, damage)
+        if self._gates and foregone is None and handler is not None:
+            foregone = self._refusal(delivery.stream, handler.name)
         if handler is None or foregone is not None or is_suspect(delivery):
             self._start_beside(pool, Trip(delivery, handler, foregone))
             return

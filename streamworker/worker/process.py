@@ -14,23 +14,26 @@ import structlog
 from streamworker.app import StreamWorker
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
+from streamworker.streams.gating import Pause
 from streamworker.streams.inspecting import is_there
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget
 from streamworker.worker.burst import watch_for_the_end
+from streamworker.worker.ceiling import Ceiling
 from streamworker.worker.choosing import bindings_of, choose_handlers
 from streamworker.worker.companions import Companions
-from streamworker.worker.concurrency import concurrency_of, processes_of, threads_of
+from streamworker.worker.concurrency import concurrency_of, processes_of
 from streamworker.worker.connecting import first_link
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
-from streamworker.worker.exits import ExitCode
+from streamworker.worker.exits import ExitCode, exit_code
 from streamworker.worker.isolation import Isolation
 from streamworker.worker.limits import check_memory, watch_limits
 from streamworker.worker.memory import resident_bytes
 from streamworker.worker.names import NameClaim, claim_all, unique_name
+from streamworker.worker.pausing import PauseWatch
 from streamworker.worker.plan import Plan
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
@@ -55,6 +58,7 @@ class WorkerProcess:
         self._processes = processes_of(app, self._handlers, settings, self._log)
         self._isolation = Isolation()
         self._budget = ByteBudget(settings.in_flight_bytes)
+        self._ceiling = None if settings.max_concurrency is None else Ceiling(settings.max_concurrency)
         self._why_draining = ""
         self._connected = False
         self._streams = 0
@@ -64,6 +68,7 @@ class WorkerProcess:
         self._hurried = False
         self._gave_up = False
         self._paused = False
+        self._pauses = PauseWatch(self._handlers, self._heed_pauses, self._log)
 
     async def run(self) -> ExitCode:
         """Work until stopped. Raises `Unreachable` at the start, and whatever the lifespan raises."""
@@ -124,6 +129,11 @@ class WorkerProcess:
         for consumer in self._consumers:
             consumer.pause() if self._paused else consumer.resume()
 
+    def _heed_pauses(self, paused: Mapping[str, Pause]) -> None:
+        for consumer in self._consumers:
+            consumer.gates.set_paused(paused)
+        self.changed.set()
+
     def status(self) -> Status:
         """How this process is now. Called on its event loop."""
         started, draining = self.ready.is_set(), self._stop_wanted.is_set()
@@ -143,6 +153,8 @@ class WorkerProcess:
             troubled=troubled,
             waits_for=next((claim.waits_for for claim in self._claims if claim.waits_for), ""),
             solitary=self._isolation.lasts_long,
+            paused_handlers=tuple(sorted(self._pauses.paused)),
+            resting_handlers=tuple(sorted(name for consumer in self._consumers for name in consumer.gates.resting)),
         )
 
     @property
@@ -171,9 +183,10 @@ class WorkerProcess:
         self._claims = [consumer.claim for consumer in self._consumers if consumer.claim is not None]
         if not await claim_all(self._claims, link, self._stop_wanted):
             return
+        await self._pauses.learn(link, self._stop_wanted)
         for consumer in self._consumers if self._paused else ():
             consumer.pause()
-        self._beside = Companions(self._app, self._endpoint, link, bindings.values(), state, self._log)
+        self._beside = Companions(self._app, self._endpoint, link, bindings.values(), state, self._pauses, self._log)
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
@@ -189,8 +202,8 @@ class WorkerProcess:
 
     def _consumer(self, group: str, bindings: Sequence[Binding], link: Link, state: Mapping[str, Any]) -> Consumer:
         handlers = {handler.name: handler for binding in bindings for handler in binding.handlers}
-        limits = {name: concurrency_of(handler, self._settings) for name, handler in handlers.items()}
-        threads = threads_of(handlers.values(), self._settings)
+        limits = {name: concurrency_of(handler, self._settings, self._ceiling) for name, handler in handlers.items()}
+        threads = sum(limits[name] for name, handler in handlers.items() if handler.executor == "thread")
         executor = Executor(self._app.middlewares, state, self._app.encode_for_commit, threads, self._processes)
         plan = Plan(
             endpoint=self._endpoint,
@@ -203,6 +216,7 @@ class WorkerProcess:
             dead_letter=self._app.dead_letter,
             isolation=self._isolation,
             budget=self._budget,
+            ceiling=self._ceiling,
             give_up=self.give_up,
             named=self._settings.consumer is not None,
         )
@@ -244,14 +258,7 @@ class WorkerProcess:
     def _exit_code(self) -> ExitCode:
         unfinished = sum(consumer.left_pending for consumer in self._consumers)
         interrupted = sum(consumer.interrupted for consumer in self._consumers)
-        if self._hurried:
-            code = ExitCode.INTERRUPTED
-        elif self._gave_up:
-            code = ExitCode.FAILURE
-        elif interrupted or unfinished:
-            code = ExitCode.GRACE_EXCEEDED
-        else:
-            code = ExitCode.DONE
+        code = exit_code(hurried=self._hurried, gave_up=self._gave_up, unfinished=bool(interrupted or unfinished))
         self._log.info(
             "worker.stopped",
             deliveries=self._delivered,

@@ -95,6 +95,36 @@ BUGS = (
         (Edit("worker/doubt.py", "self._inherited = not intake.order", "self._inherited = True"),),
     ),
     Bug(
+        "permits that are granted together count as one",
+        "flow: kill -9 under a rate limit",
+        frozenset({"I22"}),
+        (Edit("streams/scripts/permits.lua", "free = free + count * interval", "free = free + interval"),),
+    ),
+    Bug(
+        "what a pause holds back spends an attempt",
+        "flow: pauses",
+        frozenset({"I5"}),
+        (
+            Edit(
+                "policies.py",
+                "return RetryLater(_bounded(after), delivery.history)",
+                "return RetryLater(_bounded(after), replace(delivery.history, attempt=delivery.attempt + 1))",
+            ),
+        ),
+    ),
+    Bug(
+        "a pause is seen by the processes that start after it only",
+        "flow: pauses",
+        frozenset({"I23"}),
+        (Edit("worker/scheduler.py", "pauses.heed(looked.pauses)", "pass"),),
+    ),
+    Bug(
+        "a kill switch never trips",
+        "flow: a downstream that goes away",
+        frozenset({"I6"}),
+        (Edit("worker/kill_switch.py", "if len(self._results) < self._policy.after or", "if True or"),),
+    ),
+    Bug(
         "a vanished group is made again at the end of its stream",
         "XGROUP DESTROY",
         frozenset({"I1"}),

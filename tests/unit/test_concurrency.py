@@ -9,7 +9,8 @@ import pytest
 
 from streamworker.settings import Settings
 from streamworker.worker import concurrency
-from streamworker.worker.concurrency import concurrency_of, cpus, threads_of
+from streamworker.worker.ceiling import Ceiling
+from streamworker.worker.concurrency import concurrency_of, cpus
 from tests.harness import an_app
 
 
@@ -32,7 +33,7 @@ def test_processes_are_as_many_as_there_are_cpus_and_threads_as_the_setting_says
     def work(body: dict[str, str]) -> None: ...
 
     for stream, executor, own in (("a", "thread", None), ("b", "process", None), ("c", "thread", 5), ("d", "process", 6)):
-        app.handler(stream, executor=executor, concurrency=own, name=stream)(work)  # type: ignore[call-overload]
+        app.handler(stream, executor=executor, concurrency=own, name=stream)(work)
 
     assert [17, cpus(), 5, 6] == [concurrency_of(handler, settings) for handler in app.handlers]
-    assert 22 == threads_of(app.handlers, settings)
+    assert [2, 1, 2, 2] == [concurrency_of(handler, settings, Ceiling(2 if handler.name != "b" else 1)) for handler in app.handlers]

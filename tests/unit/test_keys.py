@@ -26,6 +26,7 @@ def test_the_keys_of_a_group_have_the_names_that_are_documented() -> None:
         sweep="{orders}:sw:sweep:billing",
         settled="{orders}:sw:settled:billing",
         known="{orders}:sw:known:billing",
+        paused="{orders}:sw:paused:billing",
     ) == keys_of("orders", "billing")
 
 
