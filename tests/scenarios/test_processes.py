@@ -234,15 +234,15 @@ def test_a_lost_lease_kills_the_process(valkey, client, tmp_path):
 def test_leases_are_renewed_while_a_process_holds_the_interpreter(valkey, client, tmp_path):
     """The renewing is the worker's, whose interpreter is free."""
     add(client, "hold")
-    with a_fleet(valkey.url, tmp_path, lease_ms=1000) as fleet:
+    with a_fleet(valkey.url, tmp_path, lease_ms=2000) as fleet:
         worker = fleet.start(app=APP)
         fleet.start(app=APP)
         fleet.until("started", 1)
         began = fleet.ledger("started")[0]["at"]
-        add(client, *["sleep"] * 40, first=1)
-        fleet.until("done", 40)
+        add(client, *["sleep"] * 70, first=1)
+        fleet.until("done", 70)
 
-        assert timedelta(milliseconds=1200) < timedelta(seconds=fleet.ledger("done")[-1]["at"] - began)
+        assert timedelta(milliseconds=2400) < timedelta(seconds=fleet.ledger("done")[-1]["at"] - began)
         assert [0] == [line["number"] for line in fleet.ledger("started") if line["number"] == 0]
         assert [] == fleet.logged(worker, "lease.lost")
 

@@ -195,7 +195,7 @@ BUGS = (
     Bug(
         "a death of a handler's process is not counted",
         "processes that their entries kill",
-        frozenset({"I23"}),
+        frozenset({"I31"}),
         (Edit("policies.py", "crashes=history.crashes + 1, crashes_alone", "crashes=history.crashes, crashes_alone"),),
     ),
     Bug(

@@ -235,7 +235,7 @@ def test_what_is_written_with_an_acknowledgement_is_there_exactly_once(kind, wri
 
 
 @pytest.mark.parametrize(
-    ("written", "broken"), [(((1, 1),), set()), (((1, 2),), {"I22"}), ((), {"I22"}), (((1, 1), (2, 1)), {"I22"})]
+    ("written", "broken"), [(((1, 1),), set()), (((1, 2),), {"I30"}), ((), {"I30"}), (((1, 1), (2, 1)), {"I30"})]
 )
 def test_what_a_handler_in_a_process_asks_for_is_there_exactly_once(written, broken):
     """Neither twice, nor not at all, nor of another entry."""
@@ -259,10 +259,10 @@ def test_an_entrys_crashes_are_its_own():
     killed = {"lives": (life(A, ordered="kill", code=-9, ended=1.5, at=1.5), life(B))}
 
     assert set() == seen(a_history(runs=(crash, run(started=3, ended=3.1, crashes=1)), **kind))
-    assert {"I23"} == seen(a_history(runs=(crash, run(started=3, ended=3.1, crashes=2)), **kind))
-    assert {"I23"} == seen(a_history(runs=(crash, run(started=3, ended=3.1, crashes=0)), **kind))
+    assert {"I31"} == seen(a_history(runs=(crash, run(started=3, ended=3.1, crashes=2)), **kind))
+    assert {"I31"} == seen(a_history(runs=(crash, run(started=3, ended=3.1, crashes=0)), **kind))
     assert set() == seen(a_history(runs=(run(pid=B, started=3, ended=3.1, crashes=1),), **kind, **killed))
-    assert {"I23"} == seen(a_history(runs=(run(pid=B, started=3, ended=3.1, crashes=1),), **kind))
+    assert {"I31"} == seen(a_history(runs=(run(pid=B, started=3, ended=3.1, crashes=1),), **kind))
 
 
 @pytest.mark.parametrize(("committed", "broken"), [((1,), set()), ((1, 1), {"I21"}), ((), {"I21"}), ((1, 2), {"I21"})])

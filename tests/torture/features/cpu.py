@@ -96,12 +96,12 @@ def collect(admin: redis.Redis) -> tuple[tuple[int, int], ...]:
 
 
 def effects_are_exact(history: History, rules: Rules) -> Iterator[Violation]:
-    """I22: what a handler in a process of its own asks for is there once if it succeeded, and not at all if it did not."""
-    return exactly_once("I22", "effects from processes", dict(history.collected.get("cpu", ())), KINDS, history)
+    """I30: what a handler in a process of its own asks for is there once if it succeeded, and not at all if it did not."""
+    return exactly_once("I30", "effects from processes", dict(history.collected.get("cpu", ())), KINDS, history)
 
 
 def crashes_are_counted(history: History, rules: Rules) -> Iterator[Violation]:
-    """I23: an entry is given as crashed as often as it has: no other one's counts, and where its worker was left alone, none is missing.
+    """I31: an entry is given as crashed as often as it has: no other one's counts, and where its worker was left alone, none is missing.
 
     A worker that dies counts against all that it holds, also against what has not begun.
     """
@@ -117,11 +117,11 @@ def crashes_are_counted(history: History, rules: Rules) -> Iterator[Violation]:
             most = own + sum(death < run.started for death in deaths)
             if run.crashes > most or (calm and run.crashes < own):
                 yield Violation(
-                    "I23", f"entry {number} had crashed {own} to {most} times, and was given as crashed {run.crashes} times"
+                    "I31", f"entry {number} had crashed {own} to {most} times, and was given as crashed {run.crashes} times"
                 )
             own += run.end == "crashed"
         if calm and not deaths and number in letters and letters[number].crashes != own:
-            yield Violation("I23", f"entry {number} had crashed {own} times, and its dead letter says {letters[number].crashes}")
+            yield Violation("I31", f"entry {number} had crashed {own} times, and its dead letter says {letters[number].crashes}")
 
 
 def kill_a_process(scene: Scene) -> None:
