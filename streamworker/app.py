@@ -33,6 +33,7 @@ from streamworker.outgoing import check_stream, encode_many, encode_outgoing, en
 from streamworker.pausing import Pausing
 from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
+from streamworker.program import Program
 from streamworker.registration import checked, keep, make_handler, need_stream, retain
 from streamworker.retention import Retention
 from streamworker.schedules import Schedules
@@ -96,6 +97,7 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Pausing, Connected):
         self.lifespan = lifespan
         self.handlers: list[Handler] = []
         self.middlewares: list[Middleware] = []
+        self.found_at: Program | None = None
         retain(self.retentions, {} if retention is None else retention, ())
         self._arguments = _given(redis_url, settings)
         self._speak_to(lambda: Endpoint(self.settings().read_redis_url))
@@ -113,7 +115,8 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Pausing, Connected):
         whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one process,
         `timeout` how long one may run. Entries of one `ordering_key` (a field of the body, a header such as `"_key"`, or a function of
         the body) run in order, one at a time. `idempotency` runs it once per key, `writes_to` names its transactions' keys. `start` is
-        where a *new* group begins. `rate_limit` bounds how many start in all processes together, `kill_switch` stops the handler while
+        where a *new* group begins. `executor` says where it runs: an `async def` on the loop, a `def` in a thread or, with `"process"`,
+        in a process of its own. `rate_limit` bounds how many start in all processes together, `kill_switch` stops the handler while
         too much fails, and `priorities` weighs its streams. Raises `SetupError` with the repair.
         """
 

@@ -243,10 +243,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Set the entry aside with its reason."""
+    """Set the entry aside with its reason; `crashes`, where this delivery has added to them."""
 
     reason: Reason
     error: BaseException | None = None
+    crashes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ server knows (what a key holds) is looked at there, before anything is written: 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -124,6 +124,11 @@ class Transaction:
             raise EncodeError(f"{command} {key!r} has more than {MOST_VALUES:,} values: split it into several")
         _bytes(key)
         self._writes.append(Write(command, key, tuple(map(_bytes, values))))
+
+
+def take_over(transaction: Transaction, writes: Iterable[Write]) -> None:
+    """Add writes to a transaction that another one has gathered, and checked, for it."""
+    transaction._writes.extend(writes)  # noqa: SLF001  # of this module
 
 
 @dataclass(frozen=True, slots=True)

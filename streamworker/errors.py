@@ -37,7 +37,7 @@ class NoHandler(StreamWorkerError):
 
 
 class WorkerDied(StreamWorkerError):
-    """Workers died while an entry ran alone, so it does not run again."""
+    """Workers died while an entry ran alone, or processes of its handler with it, so it does not run again."""
 
 
 class EntryFailed(StreamWorkerError):
@@ -148,6 +148,22 @@ class Reject(Exception):
 
 class HandlerTimeout(TimeoutError):
     """A handler ran longer than its `timeout`."""
+
+
+class HandlerFailed(StreamWorkerError):
+    """What a handler has raised in a process of its own, as that has told it: the error's type and text.
+
+    `trace` is where it came from, `gives_up` whether it is one of the handler's `give_up_on`.
+    """
+
+    def __init__(self, text: str, trace: str = "", *, gives_up: bool = False) -> None:
+        super().__init__(text)
+        self.trace = trace
+        self.gives_up = gives_up
+
+
+class HandlerDied(StreamWorkerError):
+    """The process in which a handler ran has ended under it; the text says how."""
 
 
 def _need_duration(word: str, after: object) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import time
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_type_hints, overload
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args, get_type_hints, overload
 
 import structlog
 
@@ -27,7 +27,7 @@ Body = TypeVar("Body")
 HandlerFunction: TypeAlias = Callable[..., Any]
 Start: TypeAlias = Literal["earliest", "latest"]
 OnGroupLost: TypeAlias = Literal["resume", "earliest", "latest", "stop"]
-Executor: TypeAlias = Literal["async", "thread"]
+Executor: TypeAlias = Literal["async", "thread", "process"]
 Publish: TypeAlias = Callable[..., Outgoing]
 
 
@@ -92,6 +92,7 @@ class HandlerOptions(TypedDict, total=False):
     name: str | None
     idempotency: Idempotency | None
     writes_to: Iterable[str] | None
+    executor: Executor | None
     rate_limit: RateLimit | None
     kill_switch: KillSwitch | None
     priorities: Mapping[str, int] | None
@@ -240,9 +241,23 @@ def may_answer(function: HandlerFunction) -> bool:
     return _hints(function, name_of(function)).get("return") is not type(None)
 
 
-def choose_executor(function: HandlerFunction) -> Executor:
-    """Where a handler runs: `async def` on the loop, `def` in a thread."""
-    return "async" if is_async(function) else "thread"
+def choose_executor(function: HandlerFunction, wanted: Executor | None = None) -> Executor:
+    """Where a handler runs: `async def` on the loop, `def` in a thread, or where `wanted` says. Raises `SetupError` where it cannot."""
+    usual: Executor = "async" if is_async(function) else "thread"
+    if wanted is None or wanted == usual:
+        return usual
+    name = name_of(function)
+    if wanted not in get_args(Executor):
+        raise SetupError(f"handler {name!r}: executor is 'async', 'thread' or 'process', not {wanted!r}")
+    if usual == "async":
+        raise SetupError(
+            f"handler {name!r} is an `async def`, which runs on the event loop: make it a plain `def`, or leave executor= out"
+        )
+    if wanted == "async":
+        raise SetupError(
+            f"handler {name!r} is a plain `def`, which would hold up the event loop: make it an `async def`, or leave executor= out"
+        )
+    return wanted
 
 
 def is_async(function: HandlerFunction) -> bool:

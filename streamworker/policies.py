@@ -32,7 +32,7 @@ from streamworker.delivery import (
     Unroutable,
     Verdict,
 )
-from streamworker.errors import NoHandler, Reject, Retry, SetupError, Snooze, WorkerDied
+from streamworker.errors import HandlerDied, HandlerFailed, NoHandler, Reject, Retry, SetupError, Snooze, WorkerDied
 
 MAX_MISROUTES = 10
 """How often an entry without a handler here waits for a newer worker before it is set aside: about five minutes in all."""
@@ -234,9 +234,11 @@ def _decide_failed(error: BaseException, delivery: Delivery, policy: RetryPolicy
     match error:
         case Reject():
             return DeadLetter(Reason.REJECTED, error)
+        case HandlerDied():
+            return _decide_died(error, history, policy, random)
         case Snooze(after=after) if not crowded:
             return RetryLater(_bounded(after), history)
-        case _ if isinstance(error, policy.give_up_on):
+        case _ if isinstance(error, policy.give_up_on) or (isinstance(error, HandlerFailed) and error.gives_up):
             return DeadLetter(Reason.UNRETRYABLE, error)
         case _ if history.attempt >= policy.max_attempts:
             return DeadLetter(Reason.EXHAUSTED, error)
@@ -245,6 +247,15 @@ def _decide_failed(error: BaseException, delivery: Delivery, policy: RetryPolicy
         case _:
             after = policy.backoff.delay(history.attempt, random)
             return RetryLater(after, replace(history, attempt=history.attempt + 1), error)
+
+
+def _decide_died(error: HandlerDied, history: History, policy: RetryPolicy, random: float) -> Verdict:
+    """A process of a handler runs one entry at a time, so there is no doubt whose crash it was; it counts as no attempt."""
+    history = replace(history, crashes=history.crashes + 1, crashes_alone=history.crashes_alone + 1)
+    if history.crashes_alone >= policy.max_crashes:
+        times = "" if history.crashes_alone == 1 else f", and {history.crashes_alone - 1} more died of it before"
+        return DeadLetter(Reason.CRASHED, WorkerDied(f"{error}{times}"), history.crashes)
+    return RetryLater(policy.backoff.delay(history.crashes_alone, random), history, error)
 
 
 def _decide_unroutable(kind: str | None, known: tuple[str, ...], delivery: Delivery) -> Verdict:

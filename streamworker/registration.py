@@ -73,7 +73,7 @@ def make_handler(
         timeout=options.get("timeout"),
         retry=defaults.retry if retry is None else checked("retry", retry, RetryPolicy),
         dead_letter=defaults.dead_letter if dead_letter is None else checked("dead_letter", dead_letter, DeadLetterPolicy),
-        executor=choose_executor(function),
+        executor=choose_executor(function, options.get("executor")),
         start=options.get("start", "earliest"),
         codec=chosen,
         idempotency=options.get("idempotency"),

@@ -152,6 +152,11 @@ class Settings(BaseModel):
             settings._url_file = (variable, environment[variable].strip())
         return settings
 
+    @property
+    def reads_url_from_file(self) -> bool:
+        """Whether the URL comes from a file that the environment names."""
+        return self._url_file is not None
+
     def read_redis_url(self) -> str:
         """The URL in force; where it comes from a file, what the file says now, because a password may have been rotated in it.
 

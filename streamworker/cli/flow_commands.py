@@ -61,7 +61,7 @@ def handlers(
 
 
 def _load(target: str, factory: bool, app_dir: str) -> StreamWorker:
-    from streamworker.cli.loading import load_app
+    from streamworker.loading import load_app
 
     with sentences_for_errors():
         return load_app(target, factory=factory, app_dir=app_dir)

@@ -15,6 +15,7 @@ from streamworker.observe.printing import printable
 from streamworker.policies import Backoff, BatchLimits
 from streamworker.settings import Settings, format_duration
 from streamworker.streams.urls import redacted
+from streamworker.worker.concurrency import concurrency_of
 
 
 def print_handlers(app: StreamWorker, settings: Settings, handlers: Iterable[Handler], *, console: Console | None = None) -> None:
@@ -33,7 +34,7 @@ def _handler_row(handler: Handler, settings: Settings, stream: str) -> Sequence[
         stream,
         handler.group,
         _describe_body(handler),
-        settings.concurrency if handler.concurrency is None else handler.concurrency,
+        concurrency_of(handler, settings),
         "-" if handler.timeout is None else format_duration(handler.timeout),
         f"{handler.retry.max_attempts}, {_describe_backoff(handler.retry.backoff, handler.retry.max_attempts)}",
     )

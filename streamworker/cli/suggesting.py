@@ -27,7 +27,7 @@ def _streams_of_the_program() -> list[str]:
     target = os.environ.get(PROGRAM, "").strip()
     if not target:
         return []
-    from streamworker.cli.loading import load_app
+    from streamworker.loading import load_app
 
     try:
         handlers = load_app(target, factory=False, app_dir=".").handlers

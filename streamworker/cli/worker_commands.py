@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamworker.cli.failing import sentences_for_errors
 from streamworker.cli.options import RedisUrl
 from streamworker.cli.root import app as cli
+from streamworker.program import Program
 
 if TYPE_CHECKING:
     from streamworker.app import StreamWorker
@@ -87,14 +88,6 @@ def run(  # a command's options
     _run(Program(target, factory, app_dir), flags)
 
 
-class Program(NamedTuple):
-    """Where the user's `StreamWorker` is found."""
-
-    target: str
-    factory: bool
-    app_dir: str
-
-
 def _run(program: Program, flags: dict[str, Any]) -> None:
     """In this process, or in several, each of which comes here again on its supervisor's leash."""
     from streamworker.cli.processes import leave
@@ -126,9 +119,9 @@ def _run_on_leash(program: Program, flags: dict[str, Any]) -> None:
 
 
 def _run_here(program: Program, flags: dict[str, Any], leash: Leash | None = None) -> None:
-    from streamworker.cli.loading import load_app
     from streamworker.cli.processes import leave
     from streamworker.cli.running import run_worker
+    from streamworker.loading import load_app
 
     say = None if leash is None else leash.say
     with sentences_for_errors(say=say):
@@ -155,10 +148,10 @@ def dev(
 
     from streamworker.cli.companion_tables import print_companions
     from streamworker.cli.handler_table import print_handlers
-    from streamworker.cli.loading import load_app
     from streamworker.cli.processes import leave
     from streamworker.cli.running import run_worker
     from streamworker.embedded import resolve_server
+    from streamworker.loading import load_app
 
     with sentences_for_errors():
         application = load_app(target, factory=factory, app_dir=app_dir)
@@ -180,8 +173,8 @@ def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> No
     """Print handlers, schedules and listeners with their streams and policies; touches no server. Exits with 2 when something is wrong."""
     from streamworker.cli.companion_tables import print_companions
     from streamworker.cli.handler_table import print_handlers
-    from streamworker.cli.loading import load_app
     from streamworker.cli.showing import counted
+    from streamworker.loading import load_app
     from streamworker.worker.choosing import choose_handlers
 
     with sentences_for_errors():

@@ -26,6 +26,8 @@ class Obituary:
     traceback: str | None
     failed_at: datetime
     version: str
+    crashes: int | None = None
+    """Where they are more than the delivery knew of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def write_dead_letter(delivery: Delivery, obituary: Obituary) -> Fields:
         "group": delivery.group,
         "handler": obituary.handler,
         "attempts": str(delivery.attempt),
-        "crashes": str(delivery.crashes),
+        "crashes": str(delivery.crashes if obituary.crashes is None else obituary.crashes),
         "first_failed_at": first_failed_at.isoformat(),
         "failed_at": obituary.failed_at.isoformat(),
         "consumer": delivery.consumer,

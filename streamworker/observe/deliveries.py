@@ -40,9 +40,10 @@ def log_verdict(
         case RetryLater(after=after, error=error):
             error_text = None if error is None else cap(describe(error), LINE_LIMIT)
             log.warning("delivery.retrying", **facts, after_s=round(after.total_seconds(), 3), error=error_text)
-        case DeadLetter(reason=reason, error=error):
+        case DeadLetter(reason=reason, error=error, crashes=crashes):
             error_text = None if error is None else cap(describe(error), LINE_LIMIT)
-            log.error("delivery.dead_lettered", **facts, reason=reason.value, crashes=delivery.crashes, error=error_text)
+            crashes = delivery.crashes if crashes is None else crashes
+            log.error("delivery.dead_lettered", **facts, reason=reason.value, crashes=crashes, error=error_text)
         case Release():
             log.debug("delivery.released", **facts)
         case Abandon():

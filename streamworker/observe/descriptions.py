@@ -11,8 +11,11 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import dropwhile, islice
 from pathlib import Path
+from signal import Signals
 
 from pydantic import ValidationError
+
+from streamworker.errors import HandlerFailed, Reject, Retry, Snooze
 
 ERROR_LIMIT = 2_000
 TRACEBACK_LIMIT = 8_000
@@ -23,6 +26,9 @@ _OURS = str(Path(__file__).parents[1])
 
 def describe(error: BaseException) -> str:
     """The error's type and text in one capped string. Never raises, whatever the error's `__str__` does."""
+    told = _told(error)
+    if told is not None:
+        return cap(_own_text(told), ERROR_LIMIT)
     text = _validation_text(error) if isinstance(error, ValidationError) else _own_text(error)
     name = type(error).__qualname__
     return cap(f"{name}: {text}" if text else name, ERROR_LIMIT)
@@ -30,12 +36,22 @@ def describe(error: BaseException) -> str:
 
 def trace(error: BaseException) -> str:
     """Where the error came from: its frames, the innermost kept when the text must be capped, its description, and what caused it."""
+    told = _told(error)
+    if told is not None and told.trace:
+        return cap(told.trace, TRACEBACK_LIMIT)
     origins = "".join(f"\n{word} {cap(describe(other), ORIGIN_LIMIT)}" for word, other in islice(_origins(error), ORIGINS))
     frames = "".join(islice(traceback.format_list(_their_frames(error)), 30))
     room = TRACEBACK_LIMIT - ERROR_LIMIT - len(origins) - 100
     if len(frames) > room:
         frames = "…\n" + frames[-room:]
     return cap(f"Traceback (most recent call last):\n{frames}{describe(error)}{origins}", TRACEBACK_LIMIT)
+
+
+def _told(error: BaseException) -> HandlerFailed | None:
+    """What another process has told of the error, which is more than we can see of it here."""
+    if isinstance(error, Reject | Retry | Snooze) and isinstance(error.__cause__, HandlerFailed):
+        return error.__cause__
+    return error if isinstance(error, HandlerFailed) else None
 
 
 def _origins(error: BaseException) -> Iterator[tuple[str, BaseException]]:
@@ -56,6 +72,13 @@ def _their_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """The innermost frames, without ours that lead to the handler: they are the same in every trace."""
     frames = traceback.extract_tb(error.__traceback__, limit=-30)
     return list(dropwhile(lambda frame: frame.filename.startswith(_OURS), frames)) or list(frames)
+
+
+def in_words(returncode: int) -> str:
+    """How a process ended: `exit code 1`, or the signal's name."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    return Signals(-returncode).name if -returncode in set(Signals) else f"signal {-returncode}"
 
 
 def cap(text: str, limit: int) -> str:

@@ -9,7 +9,6 @@ from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
 from contextlib import suppress
-from signal import Signals
 from time import monotonic
 from typing import Any, Self
 
@@ -162,10 +161,3 @@ class Child:
             self._last_means.cancel()
         for event in (self.settled, self.leaving, self.ended):
             event.set()
-
-
-def in_words(returncode: int) -> str:
-    """How a process ended: `exit code 1`, or the signal's name."""
-    if returncode >= 0:
-        return f"exit code {returncode}"
-    return Signals(-returncode).name if -returncode in set(Signals) else f"signal {-returncode}"

@@ -11,8 +11,9 @@ from itertools import count
 from random import random
 from typing import Any
 
+from streamworker.observe.descriptions import in_words
 from streamworker.settings import Settings
-from streamworker.supervisor.child import KILL_AFTER_SECONDS, Child, in_words
+from streamworker.supervisor.child import KILL_AFTER_SECONDS, Child
 from streamworker.supervisor.messages import Hello, Order
 from streamworker.supervisor.restarts import (
     LIVED_SECONDS,

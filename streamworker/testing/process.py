@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -90,6 +91,8 @@ def as_rehearsed(app: StreamWorker, state: Mapping[str, Any] | None, innermost: 
     double = copy.copy(app)
     double.lease = LEASE
     double.middlewares = [*app.middlewares, innermost]
+    # What stands in for the state, is patched or is looked at by a debugger is here, and in no other process.
+    double.handlers = [replace(one, executor="thread") if one.executor == "process" else one for one in app.handlers]
 
     @asynccontextmanager
     async def lifespan(_: StreamWorker) -> AsyncIterator[Mapping[str, Any] | None]:

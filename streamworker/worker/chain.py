@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamworker.batching import BatchContext
+from streamworker.delivery import Outgoing, Succeeded
+from streamworker.effects import take_over
 from streamworker.handlers import CallNext, Context, Middleware
 
 
@@ -14,11 +16,21 @@ from streamworker.handlers import CallNext, Context, Middleware
 class Watched(Context):
     """A context that goes through middleware, or to a thread.
 
-    `unended` is how often `call_next` was called and what it stands for has not ended; `returned` is what the handler has returned.
+    `unended` is how often `call_next` was called and what it stands for has not ended; `returned` is what the handler has returned, or
+    where it ran in a process of its own, `reply` what that has made of it.
     """
 
     unended: int = field(default=0, init=False, repr=False)
     returned: Any = field(default=None, init=False, repr=False)
+    reply: Outgoing | None = field(default=None, init=False, repr=False)
+
+    def take(self, told: Succeeded) -> None:
+        """Take over what a handler in a process of its own has asked for, as if it had been asked here."""
+        self.reply = next((outgoing for outgoing in told.publishes if outgoing.is_reply), None)
+        gathered = [] if self._publishes is None else self._publishes
+        self._publishes = gathered + [outgoing for outgoing in told.publishes if not outgoing.is_reply]
+        if told.writes:
+            take_over(self.transaction, told.writes)
 
 
 @dataclass(slots=True, eq=False)

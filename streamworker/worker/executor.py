@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, TypeAlias
 
 import structlog
@@ -21,16 +21,15 @@ import structlog
 from streamworker.batching import BatchContext
 from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Malformed, Outcome
 from streamworker.errors import DecodeError
-from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
+from streamworker.handlers import CallNext, Context, Handler, Middleware, Publish
 from streamworker.worker.chain import Watched, note_returned, wrap
+from streamworker.worker.processes import Processes
 from streamworker.worker.replies import stopped, succeeded
-from streamworker.worker.steps import awaited, first_step, rest
+from streamworker.worker.steps import Ended, awaited, first_step, rest, run_to_end
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
 
 _AnyContext: TypeAlias = Context | BatchContext
-_Ended: TypeAlias = tuple[Any, BaseException | None]
-"""What a function in a thread returned, or what it raised."""
 
 
 class _Prepared:
@@ -67,7 +66,14 @@ class Run:
 class Executor:
     """Decodes, calls middleware and handler, keeps the timeout. `threads` is how many plain functions may run at once."""
 
-    def __init__(self, middleware: Sequence[Middleware], state: Mapping[str, Any], publish: Publish, threads: int) -> None:
+    def __init__(
+        self,
+        middleware: Sequence[Middleware],
+        state: Mapping[str, Any],
+        publish: Publish,
+        threads: int,
+        processes: Processes | None = None,
+    ) -> None:
         self._middleware = tuple(middleware)
         self.state: Mapping[str, Any] = state
         self.publish: Publish = publish
@@ -76,6 +82,7 @@ class Executor:
         self._running: dict[int, Run] = {}
         self._timeouts: Timeouts[Run] = Timeouts(self._time_is_over)
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="streamworker-handler")
+        self._processes = processes
         self._occupied: dict[int, asyncio.Event] = {}
         self._waits_for_none = False
 
@@ -204,7 +211,12 @@ class Executor:
     def _prepare(self, handler: Handler) -> _Prepared:
         chain = None
         if self._middleware or handler.executor != "async" or handler.batch is not None:
-            innermost: CallNext = self._call_async if handler.executor == "async" else self._call_in_thread
+            ways: Mapping[str, CallNext] = {
+                "async": self._call_async,
+                "thread": self._call_in_thread,
+                "process": self._call_in_process,
+            }
+            innermost = ways[handler.executor]
             # The first registered is the outermost.
             chain = reduce(wrap, reversed(self._middleware), innermost)
         prepared = self._prepared[handler.name] = _Prepared(handler, chain)
@@ -232,9 +244,9 @@ class Executor:
         number = id(context.delivery.lease) if isinstance(context, Context) else id(context.under)
         occupied = self._occupied[number] = asyncio.Event()
         inside = contextvars.copy_context()
-        future: Future[_Ended] = self._threads.submit(inside.run, _run_to_end, context.handler.function, _arguments(context))
+        future: Future[Ended] = self._threads.submit(inside.run, run_to_end, context.handler.function, _arguments(context))
 
-        def vacate(_: Future[_Ended]) -> None:
+        def vacate(_: Future[Ended]) -> None:
             # The loop is closed when the process ended without waiting for this thread; then nobody asks any more.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._vacate, number, occupied)
@@ -248,17 +260,26 @@ class Executor:
             returned = await returned
         note_returned(context, returned)
 
+    async def _call_in_process(self, context: Watched) -> None:
+        await asyncio.sleep(0)  # from now on `finish` waits, and the time runs
+        run = self._running.get(id(context.delivery.lease))
+        if self._processes is None or run is None:
+            raise RuntimeError("this worker has no processes for its handlers")
+        # Until a process is there, and has taken the entry, that is not the handler's time.
+        self._stop_clock(run)
+        context.take(await self._processes.call(context.delivery, context.handler, partial(self._start_clock, run)))
+
+    def _start_clock(self, run: Run) -> None:
+        if run.prepared.timeout is not None:
+            self._timeouts.watch(run, run.prepared.timeout)
+
+    def _stop_clock(self, run: Run) -> None:
+        if run.prepared.timeout is not None:
+            self._timeouts.forget(run, run.prepared.timeout)
+
     def _vacate(self, number: int, occupied: asyncio.Event) -> None:
         self._occupied.pop(number, None)
         occupied.set()
-
-
-def _run_to_end(function: HandlerFunction, arguments: tuple[Any, ...]) -> _Ended:
-    """Call it, in its thread. A future cannot carry every exception: a StopIteration would leave its waiter waiting for ever."""
-    try:
-        return function(*arguments), None
-    except BaseException as error:  # noqa: BLE001  # raised again in the task that waits
-        return None, error
 
 
 def _arguments(context: _AnyContext) -> tuple[Any, ...]:

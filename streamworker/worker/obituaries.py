@@ -24,4 +24,5 @@ def obituary_of(delivery: Delivery, handler: Handler | None, policy: DeadLetterP
         traceback=trace(error) if error is not None and traced else None,
         failed_at=datetime.now(UTC),
         version=VERSION,
+        crashes=verdict.crashes,
     )

@@ -21,9 +21,10 @@ from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget
 from streamworker.worker.burst import watch_for_the_end
-from streamworker.worker.ceiling import Ceiling, places
+from streamworker.worker.ceiling import Ceiling
 from streamworker.worker.choosing import bindings_of, choose_handlers
 from streamworker.worker.companions import Companions
+from streamworker.worker.concurrency import concurrency_of, processes_of
 from streamworker.worker.connecting import first_link
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
@@ -54,6 +55,7 @@ class WorkerProcess:
         self.ready: asyncio.Event = asyncio.Event()
         """Set once every group is there and reading has begun."""
         self._stop_wanted = asyncio.Event()
+        self._processes = processes_of(app, self._handlers, settings, self._log)
         self._isolation = Isolation()
         self._budget = ByteBudget(settings.in_flight_bytes)
         self._ceiling = None if settings.max_concurrency is None else Ceiling(settings.max_concurrency)
@@ -75,8 +77,12 @@ class WorkerProcess:
         await self._app.publish_to(self._endpoint)
         try:
             async with self._lifespan() as state:
+                if self._processes is not None:
+                    await self._processes.begin()
                 await self._consume(link, state)
         finally:
+            if self._processes is not None:
+                await self._processes.close()
             await link.close()
             await self._app.close()
             self.watchdog.leave()
@@ -201,10 +207,9 @@ class WorkerProcess:
 
     def _consumer(self, group: str, bindings: Sequence[Binding], link: Link, state: Mapping[str, Any]) -> Consumer:
         handlers = {handler.name: handler for binding in bindings for handler in binding.handlers}
-        default = self._settings.concurrency
-        limits = {name: places(handler.concurrency, default, self._ceiling) for name, handler in handlers.items()}
+        limits = {name: concurrency_of(handler, self._settings, self._ceiling) for name, handler in handlers.items()}
         threads = sum(limits[name] for name, handler in handlers.items() if handler.executor == "thread")
-        executor = Executor(self._app.middlewares, state, self._app.encode_for_commit, threads)
+        executor = Executor(self._app.middlewares, state, self._app.encode_for_commit, threads, self._processes)
         plan = Plan(
             endpoint=self._endpoint,
             group=group,

@@ -31,13 +31,15 @@ def succeeded(delivery: Delivery | None, handler: Handler, context: Context | Ba
         publishes, writes = context.publishes, context.writes
     if isinstance(context, Watched):
         returned = context.returned
+        publishes = publishes if context.reply is None else (*publishes, context.reply)
     if inspect.isgenerator(returned) or inspect.isasyncgen(returned) or inspect.iscoroutine(returned):
         if not inspect.isasyncgen(returned):
             returned.close()
         return Failed(
             TypeError(f"{handler.name} has returned a {type(returned).__name__}, which has not run: await it, or loop over it")
         )
-    if handler.answers and ASKS in delivery.fields:
+    # A handler in a process of its own has written its reply there.
+    if handler.answers and handler.executor != "process" and ASKS in delivery.fields:
         try:
             reply = write_reply(delivery, reply_key(delivery.stream, ""), handler.codec, returned)
         except Exception as error:  # noqa: BLE001  # a codec of the user's own may raise anything

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Coroutine, Generator
 from types import coroutine
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 
 from streamworker.delivery import Delivery
+
+Ended: TypeAlias = tuple[Any, BaseException | None]
+"""What a function in a thread returned, or what it raised."""
 
 
 def _variable(name: str) -> contextvars.ContextVar[Any]:
@@ -46,3 +49,11 @@ def rest(step: Callable[..., Any], work: Coroutine[Any, Any, Any], waits_for: An
 async def awaited(work: Any) -> Any:
     """What is no coroutine, but can be awaited, as one."""
     return await work
+
+
+def run_to_end(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Ended:
+    """Call it, in its thread. A future cannot carry every exception: a StopIteration would leave its waiter waiting for ever."""
+    try:
+        return function(*arguments), None
+    except BaseException as error:  # noqa: BLE001  # raised again in the task that waits
+        return None, error

@@ -19,7 +19,7 @@ PACKAGE = "streamworker"
 ROOT = Path(streamworker.__file__).parent
 
 FLOORS: list[set[str]] = [
-    {"errors", "entries", "version"},
+    {"errors", "entries", "version", "program"},
     {"effects", "retention"},
     {"delivery", "destination"},
     {"addresses", "posting"},
@@ -31,8 +31,9 @@ FLOORS: list[set[str]] = [
     {"registration", "schedules", "stream", "connected", "pausing"},
     {"batching", "listeners"},
     {"app", "observe"},
+    {"loading"},
     {"worker", PACKAGE},
-    {"supervisor", "testing"},
+    {"supervisor", "testing", "handling"},
     {"demo", "bench"},
     {"cli"},
     {"__main__"},
@@ -273,7 +274,7 @@ def test_no_module_keeps_state() -> None:
 RUNS_WHAT_IT_READS = {"cloudpickle", "code", "codeop", "dill", "jsonpickle", "marshal", "pickle", "runpy", "shelve", "yaml"}
 MAKES_CODE = {"eval", "exec", "compile", "__import__", "import_module", "exec_module", "spec_from_file_location", "load_source"}
 IMPORT_BY_A_NAME = {
-    "streamworker.cli.loading": "what the user has named on the command line, before a connection is opened",
+    "streamworker.loading": "what the user has named on the command line, before a connection is opened",
     "streamworker": "its own public names, from a table of them",
 }
 

@@ -83,7 +83,7 @@ def events_in_code() -> set[str]:
     literal: set[str] = set()
     endings: set[str] = set()
     troubles: set[str] = set()
-    for room in ("worker", "supervisor", "observe", "streams", "cli"):
+    for room in ("worker", "supervisor", "handling", "observe", "streams", "cli"):
         for path in sorted((PACKAGE / room).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 literal |= set(_literal_events(node))

@@ -176,6 +176,21 @@ async def test_batches_count_each_click_once(server, aredis, tmp_path):
     assert 0 == await pending(aredis, "clicks", "click-counts")
 
 
+async def test_fractals_are_drawn_in_processes_of_their_own(server, aredis):
+    """Each tile once, with what was found in it; one that is refused is set aside."""
+    for name, x, size in (("seahorse", -0.75, 0.05), ("whole", -0.5, 3), ("far", 0, 100)):
+        await aredis.xadd("tiles", {"name": name, "x": x, "y": 0.1, "size": size})
+    log = work_off("fractals.py", server.url)
+    drawn = {fields[b"name"]: int(fields[b"inside"]) for _, fields in await aredis.xrange("drawn")}
+    [letter] = await dead_letters(aredis, "tiles", "fractals")
+
+    assert {b"seahorse", b"whole"} == set(drawn)
+    assert 0 < drawn[b"whole"] < 64 * 64
+    assert ("rejected", "Reject: there is nothing to be seen from so far away") == (letter.notes["reason"], letter.notes["error"])
+    assert 2 == log.count("tile.drawn")
+    assert 0 == await pending(aredis, "tiles", "fractals")
+
+
 async def test_publishing_places_orders_once_and_reminds_of_what_is_not_paid(server, aredis):
     """A second click writes nothing, and what was paid is not reminded of."""
     environment = os.environ | {"STREAMWORKER_REDIS_URL": server.url}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamworker import addresses
-from streamworker.cli.loading import load_app
+from streamworker.loading import load_app
 from streamworker.settings import PREFIX, Settings, parse_duration
 from streamworker.streams.keys import keys_of
 from streamworker.supervisor import verdicts

@@ -54,6 +54,28 @@ async def test_who_reads_what_is_said_where_nobody_does() -> None:
             worker.crash_next("charge", when="between")  # type: ignore[arg-type]
 
 
+async def test_a_handler_with_a_process_of_its_own_runs_here() -> None:
+    """In a thread, where the test's state and patches reach it; its effects count, and it can be let die."""
+    app, seen = StreamWorker(group="billing"), list[tuple[object, str]]()
+
+    @app.handler("images", executor="process")
+    def scale(body: dict[str, str], ctx: Context) -> None:
+        seen.append((ctx.state["size"], threading.current_thread().name))
+        ctx.publish("scaled", body)
+
+    async with TestWorker(app, state={"size": 7}) as worker:
+        worker.crash_next(scale)
+        await worker.publish("images", {"n": "1"})
+        await worker.run_until_idle()
+        assert [] == await worker.published("scaled")
+        await worker.advance(timedelta(minutes=1))
+
+        assert [{"n": "1"}] == await worker.published("scaled")
+    assert [7, 7] == [size for size, _ in seen]
+    assert all(name.startswith("streamworker-handler") for _, name in seen)
+    assert "process" == app.handlers[0].executor
+
+
 async def test_an_app_without_handlers() -> None:
     """It says what to do, before anything is started."""
     with pytest.raises(SetupError, match="handler"):

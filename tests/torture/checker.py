@@ -76,7 +76,9 @@ def duplicates(runs: list[Run]) -> list[Run]:
     extra = []
     for position, run in enumerate(runs):
         earlier = runs[:position]
-        if any(other.end == DONE or (other.attempt == run.attempt and other.end != "snoozed") for other in earlier):
+        if any(
+            other.end == DONE or (other.attempt == run.attempt and other.end not in ("snoozed", "crashed")) for other in earlier
+        ):
             extra.append(run)
     return extra
 
@@ -261,7 +263,8 @@ def dead_letters_are_exact(history: History, rules: Rules) -> Iterator[Violation
 
 def _crashed_alone(number: int, runs_of: dict[int, list[Run]], history: History, rules: Rules) -> bool:
     """Whether so many workers died while they ran this entry that it may be taken for the cause."""
-    return sum(run.ended is None and _died(run, history) for run in runs_of.get(number, [])) >= rules.max_crashes
+    deaths = (run.end == "crashed" or (run.ended is None and _died(run, history)) for run in runs_of.get(number, []))
+    return sum(deaths) >= rules.max_crashes
 
 
 def killers_are_stopped(history: History, rules: Rules) -> Iterator[Violation]:

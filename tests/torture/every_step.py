@@ -63,7 +63,7 @@ class Step:
 # ---- processes --------------------------------------------------------------------------------------------------------------
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["pytest", "streamworker.cli.main", "streamworker.cli.running", "streamworker.cli.loading", "uvloop"])
+_forks.set_forkserver_preload(["pytest", "streamworker.cli.main", "streamworker.cli.running", "streamworker.loading", "uvloop"])
 
 
 def _live(arguments: list[str], environment: dict[str, str], log: str) -> None:

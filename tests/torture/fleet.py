@@ -282,6 +282,9 @@ def runs_in(ledger: bytes, pid: int) -> list[Run]:
         if noted["event"] == "started":
             open_runs.setdefault(key, []).append(len(runs))
             runs.append(Run(noted["number"], noted["id"], pid, noted["attempt"], noted["crashes"], at))
+        elif noted["event"] == "crashed" and not open_runs.get(key):
+            # It died before it could note its start, or after its end.
+            runs.append(Run(noted["number"], noted["id"], pid, noted["attempt"], noted["crashes"], at, at, "crashed"))
         else:
             position = open_runs[key].pop(0)
             runs[position] = replace(runs[position], ended=at, end=noted["event"])

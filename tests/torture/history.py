@@ -14,8 +14,8 @@ from typing import Any, Literal
 Answer = Literal["acked", "refused", "unknown"]
 """What the publisher knows: written, not written, or nobody can say (the reply was lost)."""
 
-End = Literal["done", "failed", "snoozed", "cancelled"]
-"""How a handler ended; one that was killed has no end."""
+End = Literal["done", "failed", "snoozed", "cancelled", "crashed"]
+"""How a handler ended; one that was killed with its worker has no end, one that died in a process of its own has crashed."""
 
 DONE = "done"
 """Where a plan ends in success; else it names the reason of the dead letter."""

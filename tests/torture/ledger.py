@@ -33,8 +33,8 @@ class HasDelivery(Protocol):
     def delivery(self) -> Delivery: ...
 
 
-def note(event: str, work: Work, ctx: HasDelivery) -> None:
-    """One line, written at once and whole, so that a SIGKILL loses none."""
+def note(event: str, work: Work, ctx: HasDelivery, worker: int | None = None) -> None:
+    """One line, written at once and whole, so that a SIGKILL loses none; in the file of the `worker`, where this is not its process."""
     line = {
         "event": event,
         "at": time.monotonic_ns(),
@@ -44,26 +44,26 @@ def note(event: str, work: Work, ctx: HasDelivery) -> None:
         "crashes": ctx.delivery.crashes,
         "consumer": ctx.delivery.consumer,
     }
-    os.write(_file(os.getpid()), (json.dumps(line) + "\n").encode())
+    os.write(_file(os.getpid() if worker is None else worker), (json.dumps(line) + "\n").encode())
 
 
 @contextmanager
-def noted(work: Work, ctx: Context) -> Iterator[None]:
+def noted(work: Work, ctx: Context, worker: int | None = None) -> Iterator[None]:
     """Note the start and the end of a handler, whatever the end is."""
-    note("started", work, ctx)
+    note("started", work, ctx, worker)
     try:
         yield
     except asyncio.CancelledError:
         task = asyncio.current_task()
-        note("failed" if task is None or not task.cancelling() else "cancelled", work, ctx)
+        note("failed" if task is None or not task.cancelling() else "cancelled", work, ctx, worker)
         raise
     except Snooze:
-        note("snoozed", work, ctx)
+        note("snoozed", work, ctx, worker)
         raise
     except BaseException:
-        note("failed", work, ctx)
+        note("failed", work, ctx, worker)
         raise
-    note("done", work, ctx)
+    note("done", work, ctx, worker)
 
 
 @cache

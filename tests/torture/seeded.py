@@ -193,6 +193,12 @@ BUGS = (
         ),
     ),
     Bug(
+        "a death of a handler's process is not counted",
+        "processes that their entries kill",
+        frozenset({"I23"}),
+        (Edit("policies.py", "crashes=history.crashes + 1, crashes_alone", "crashes=history.crashes, crashes_alone"),),
+    ),
+    Bug(
         "an entry is acknowledged before its handler runs",
         "kill -9 of workers",
         frozenset({"I1"}),

@@ -234,6 +234,37 @@ def test_what_is_written_with_an_acknowledgement_is_there_exactly_once(kind, wri
     assert broken == seen(a_history(published=(published(kind=kind),), collected={"effects": written}))
 
 
+@pytest.mark.parametrize(
+    ("written", "broken"), [(((1, 1),), set()), (((1, 2),), {"I22"}), ((), {"I22"}), (((1, 1), (2, 1)), {"I22"})]
+)
+def test_what_a_handler_in_a_process_asks_for_is_there_exactly_once(written, broken):
+    """Neither twice, nor not at all, nor of another entry."""
+    processes = (published(kind="cpu"), published(2, kind="cpu-dies", ends="crashed"))
+    dead = (run(2, started=2, ended=2.1, end="crashed"),)
+
+    assert broken == seen(
+        a_history(
+            published=processes,
+            runs=(run(), *dead),
+            dead_letters=(letter(2, "crashed", crashes=1),),
+            collected={"cpu": written},
+        )
+    )
+
+
+def test_an_entrys_crashes_are_its_own():
+    """None more than there were, none less where nothing was done to its worker; a worker's death may count against what had not begun."""
+    crash = run(started=2, ended=2.1, end="crashed")
+    kind = {"published": (published(kind="cpu-dies-once"),), "collected": {"cpu": ((1, 1),)}}
+    killed = {"lives": (life(A, ordered="kill", code=-9, ended=1.5, at=1.5), life(B))}
+
+    assert set() == seen(a_history(runs=(crash, run(started=3, ended=3.1, crashes=1)), **kind))
+    assert {"I23"} == seen(a_history(runs=(crash, run(started=3, ended=3.1, crashes=2)), **kind))
+    assert {"I23"} == seen(a_history(runs=(crash, run(started=3, ended=3.1, crashes=0)), **kind))
+    assert set() == seen(a_history(runs=(run(pid=B, started=3, ended=3.1, crashes=1),), **kind, **killed))
+    assert {"I23"} == seen(a_history(runs=(run(pid=B, started=3, ended=3.1, crashes=1),), **kind))
+
+
 @pytest.mark.parametrize(("committed", "broken"), [((1,), set()), ((1, 1), {"I21"}), ((), {"I21"}), ((1, 2), {"I21"})])
 def test_what_a_batch_publishes_for_an_entry_is_there_exactly_once(committed, broken):
     """As what a handler of its own does; an entry that publishes nothing is not missed."""

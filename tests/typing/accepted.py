@@ -85,7 +85,7 @@ async def charge(order: OrderPlaced, ctx: Context) -> None:
     await ctx.publish("anything", {"order_id": order.order_id}, headers={"tenant": "eu"})
 
 
-@orders.handler(group="stock")
+@orders.handler(group="stock", executor="process")
 def reserve(order: OrderPlaced) -> int:
     return order.cents
 

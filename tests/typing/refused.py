@@ -33,6 +33,10 @@ async def publishing(ctx: Context) -> None:
     await ctx.publish("orders", {}, header={})  # refused
 
 
+@app.handler("orders", executor="fork")  # refused
+def elsewhere(order: OrderPlaced, ctx: Context) -> None: ...
+
+
 @orders.handler()  # refused
 async def of_another_body(invoice: Invoice, ctx: Context) -> None: ...
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from streamworker.app import StreamWorker
-from streamworker.cli.loading import load_app
 from streamworker.errors import SetupError
+from streamworker.loading import load_app
 
 AN_APP = "from streamworker import StreamWorker\napp = StreamWorker('shop', group='billing')\n"
 Write = Callable[..., Path]

@@ -65,6 +65,32 @@ def test_a_handler_stays_the_function_that_it_was() -> None:
     assert charge is app.handlers[0].function
 
 
+@pytest.mark.parametrize(
+    ("executor", "runs"),
+    [(None, ("async", "thread")), ("async", ("async", None)), ("thread", (None, "thread")), ("process", (None, "process"))],
+)
+def test_a_handler_runs_where_it_says_or_where_its_kind_does(executor: Any, runs: tuple[str | None, str | None]) -> None:
+    """An `async def` on the loop, a `def` in a thread or a process; anything else is refused with a sentence, and not kept."""
+
+    def plain(body: dict[str, str]) -> None: ...
+
+    for function, kind, expected in zip((charge, plain), ("an `async def`", "a plain `def`"), runs, strict=True):
+        app = an_app()
+        if expected is None:
+            with pytest.raises(SetupError, match=f"is {kind}, which .*, or leave executor= out"):
+                app.handler("orders", executor=executor)(function)
+            assert [] == app.handlers
+        else:
+            app.handler("orders", executor=executor)(function)
+            assert [expected] == [handler.executor for handler in app.handlers]
+
+
+def test_there_are_three_executors() -> None:
+    """And they are named."""
+    with pytest.raises(SetupError, match="executor is 'async', 'thread' or 'process', not 'fork'"):
+        an_app().handler("orders", executor="fork")(charge)  # type: ignore[arg-type]
+
+
 def test_a_middleware_stays_the_function_that_it_was() -> None:
     """In the order of registration."""
     app = an_app()

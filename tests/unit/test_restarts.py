@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamworker.supervisor.child import in_words
+from streamworker.observe.descriptions import in_words
 from streamworker.supervisor.restarts import (
     LONGEST_PAUSE_SECONDS,
     MOST_EARLY_DEATHS,

@@ -96,6 +96,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
             "STREAMWORKER_REDIS_URL": "redis://elsewhere",
             "STREAMWORKER_WORKERS": "2",
             "STREAMWORKER_CONCURRENCY": "3",
+            "STREAMWORKER_MAX_CONCURRENCY": "30",
             "STREAMWORKER_IN_FLIGHT_BYTES": "1MB",
             "STREAMWORKER_HANDLERS": "charge, refund,",
             "STREAMWORKER_EXCLUDE": "count",
@@ -117,6 +118,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
     assert {
         "workers": 2,
         "concurrency": 3,
+        "max_concurrency": 30,
         "in_flight_bytes": 1_000_000,
         "handlers": ("charge", "refund"),
         "exclude": ("count",),

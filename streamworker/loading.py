@@ -16,6 +16,7 @@ from typing import Any
 from streamworker.app import StreamWorker
 from streamworker.errors import SetupError
 from streamworker.observe.descriptions import describe
+from streamworker.program import Program
 
 
 def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> StreamWorker:
@@ -31,6 +32,13 @@ def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> Strea
         raise SetupError(f"{target!r} is not module:attribute: write it like orders:app or examples/orders.py:app")
     with _sentence_for_import_errors(first):
         module, attribute = _resolve(first, second)
+    app = _app_of(module, attribute, target, factory=factory)
+    where = str(Path(first).resolve()) + (f":{second}" if second else "") if _is_path(first) else target
+    app.found_at = Program(where, factory, directory)
+    return app
+
+
+def _app_of(module: ModuleType, attribute: str, target: str, *, factory: bool) -> StreamWorker:
     if not attribute:
         return _only_app_of(module)
     found = _attribute(module, attribute)
@@ -53,7 +61,7 @@ def _place_of(error: BaseException) -> str:
     """The innermost line outside of this package and of Python's import machinery."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f" ({error.filename}, line {error.lineno})"
-    own = str(Path(__file__).parents[1])
+    own = str(Path(__file__).parent)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((own, "<frozen"))]
     theirs = [frame for frame in frames if "importlib" not in frame.filename]
     return f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
@@ -72,7 +80,7 @@ def _resolve(first: str, second: str) -> tuple[ModuleType, str]:
 
 
 def _find(name: str) -> ModuleType | None:
-    if name.endswith(".py") or "/" in name:
+    if _is_path(name):
         return _from_file(Path(name))
     if not all(part.isidentifier() for part in name.split(".")):
         return None
@@ -83,6 +91,10 @@ def _find(name: str) -> ModuleType | None:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             return None
         raise
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".py") or "/" in name
 
 
 def _from_file(path: Path) -> ModuleType:
