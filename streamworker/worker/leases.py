@@ -215,7 +215,6 @@ class LeaseKeeper:
                 self._trouble.strikes(sentence(error))
             return isinstance(error, ServerError)
         self._trouble.is_over()
-        self._ghosts.of_ours(key, trimmed)
         for lease in leases:
             if lease.entry_id not in lost:
                 lease.renewed_at = sent_at
@@ -228,6 +227,7 @@ class LeaseKeeper:
         self._lose(
             taken_over, "the server says so: they are with another consumer, were settled already, or their group has vanished"
         )
+        self._ghosts.of_ours(key, trimmed)
         return True
 
     def _give_up_lapsed(self) -> None:
