@@ -31,6 +31,11 @@ async def ack(link: Link, group: str, leases: Sequence[Lease]) -> int:
     return int(await link.call("XACK", key, group, *entry_ids))
 
 
+async def ack_ids(link: Link, group: str, key: str, entry_ids: Sequence[bytes]) -> int:
+    """As `ack`, for entries that are known by their ids only, of a stream that is no retry stream."""
+    return int(await link.call("XACK", key, group, *entry_ids))
+
+
 async def commit(
     link: Link, group: str, keys: GroupKeys, lease: Lease, publishes: Sequence[Outgoing], writes: Sequence[Write] = ()
 ) -> bool:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
 from typing import Any, TypeAlias
@@ -24,44 +23,13 @@ from streamworker.errors import DecodeError
 from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
 from streamworker.worker.chain import Watched, note_returned, wrap
 from streamworker.worker.replies import stopped, succeeded
+from streamworker.worker.runs import AnyContext, Prepared, Run
 from streamworker.worker.steps import awaited, first_step, rest
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
 
-_AnyContext: TypeAlias = Context | BatchContext
 _Ended: TypeAlias = tuple[Any, BaseException | None]
 """What a function in a thread returned, or what it raised."""
-
-
-class _Prepared:
-    """What the runs of one handler have in common: its chain, if it needs one, and for each stream what its log lines know."""
-
-    __slots__ = ("chain", "contexts", "handler", "timeout")
-
-    def __init__(self, handler: Handler, chain: CallNext | None) -> None:
-        self.handler: Handler = handler
-        self.chain: CallNext | None = chain
-        self.timeout: float | None = None if handler.timeout is None else handler.timeout.total_seconds()
-        self.contexts: dict[str, contextvars.Context] = {}
-
-
-@dataclass(slots=True, eq=False)
-class Run:
-    """A handler that has started and waits for something: `Executor.finish` awaits its end.
-
-    `under` is by what it is known: the lease of its entry, or the batch. `delivery` is `None` where it is a batch's.
-    """
-
-    under: object
-    delivery: Delivery | None
-    prepared: _Prepared
-    context: _AnyContext | None
-    variables: contextvars.Context
-    work: Coroutine[Any, Any, Any]
-    waits_for: Any
-    task: asyncio.Task[Any] | None = None
-    stopped: Interruption | None = None
-    timed_out: bool = False
 
 
 class Executor:
@@ -72,7 +40,7 @@ class Executor:
         self.state: Mapping[str, Any] = state
         self.publish: Publish = publish
         self._variables = contextvars.copy_context()
-        self._prepared: dict[str, _Prepared] = {}
+        self._prepared: dict[str, Prepared] = {}
         self._running: dict[int, Run] = {}
         self._timeouts: Timeouts[Run] = Timeouts(self._time_is_over)
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="streamworker-handler")
@@ -95,7 +63,7 @@ class Executor:
         except BaseException as error:  # noqa: BLE001  # a codec of the user's own may break its promise; that must not end the worker
             return Failed(error)
         prepared = self._prepared.get(handler.name) or self._prepare(handler)
-        variables = (prepared.contexts.get(delivery.stream) or self._know_stream(prepared, delivery)).copy()
+        variables = (prepared.contexts.get(delivery.stream) or self._know_stream(prepared, delivery.stream, delivery.group)).copy()
         context = None
         try:
             if prepared.chain is None and not handler.wants_context:
@@ -201,19 +169,26 @@ class Executor:
         """Start no thread any more, and wait for none."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _prepare(self, handler: Handler) -> _Prepared:
+    def prepared(self, handler: Handler, stream: str, group: str) -> Prepared:
+        """What the runs of a handler have in common, with the variables that those on this stream begin with."""
+        prepared = self._prepared.get(handler.name) or self._prepare(handler)
+        if stream not in prepared.contexts:
+            self._know_stream(prepared, stream, group)
+        return prepared
+
+    def _prepare(self, handler: Handler) -> Prepared:
         chain = None
         if self._middleware or handler.executor != "async" or handler.batch is not None:
             innermost: CallNext = self._call_async if handler.executor == "async" else self._call_in_thread
             # The first registered is the outermost.
             chain = reduce(wrap, reversed(self._middleware), innermost)
-        prepared = self._prepared[handler.name] = _Prepared(handler, chain)
+        prepared = self._prepared[handler.name] = Prepared(handler, chain)
         return prepared
 
-    def _know_stream(self, prepared: _Prepared, delivery: Delivery) -> contextvars.Context:
-        return self._know(prepared, delivery.stream, stream=delivery.stream, group=delivery.group, attempt=1)
+    def _know_stream(self, prepared: Prepared, stream: str, group: str) -> contextvars.Context:
+        return self._know(prepared, stream, stream=stream, group=group, attempt=1)
 
-    def _know(self, prepared: _Prepared, name: str, **facts: Any) -> contextvars.Context:
+    def _know(self, prepared: Prepared, name: str, **facts: Any) -> contextvars.Context:
         """The context variables that all runs of a handler on one stream begin with; the user's own log lines carry the delivery too."""
         variables = prepared.contexts[name] = self._variables.copy()
         variables.run(structlog.contextvars.bind_contextvars, **facts, handler=prepared.handler.name)
@@ -224,10 +199,10 @@ class Executor:
             run.timed_out = True
             _cancel(run)
 
-    async def _call_async(self, context: _AnyContext) -> None:
+    async def _call_async(self, context: AnyContext) -> None:
         note_returned(context, await context.handler.function(*_arguments(context)))
 
-    async def _call_in_thread(self, context: _AnyContext) -> None:
+    async def _call_in_thread(self, context: AnyContext) -> None:
         loop = asyncio.get_running_loop()
         number = id(context.delivery.lease) if isinstance(context, Context) else id(context.under)
         occupied = self._occupied[number] = asyncio.Event()
@@ -261,7 +236,7 @@ def _run_to_end(function: HandlerFunction, arguments: tuple[Any, ...]) -> _Ended
         return None, error
 
 
-def _arguments(context: _AnyContext) -> tuple[Any, ...]:
+def _arguments(context: AnyContext) -> tuple[Any, ...]:
     return (context.body, context) if context.handler.wants_context else (context.body,)
 
 

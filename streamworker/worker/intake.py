@@ -18,6 +18,7 @@ from streamworker.worker.bindings import UNTOUCHED, Binding, receive, size_of
 from streamworker.worker.gathering import Gathering
 from streamworker.worker.latecomers import still_ours
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.lot_carrier import LotCarrier
 from streamworker.worker.order import Order
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
@@ -41,6 +42,7 @@ class Intake:
         pools: Sequence[Pool],
         order: Order,
         gathering: Gathering,
+        lots: LotCarrier,
         start: Start,
         log: Any,
     ) -> None:
@@ -52,6 +54,7 @@ class Intake:
         """Who keeps the order of what is taken in."""
         self._start = start
         self._gathering = gathering
+        self._lots = lots
         self._log = log
         self._pool_of = {binding.keys.stream: pool for pool in pools for binding in pool.bindings}
         self._binding_of = {key: b for b in plan.bindings for key in (b.keys.stream, b.keys.retry)}
@@ -72,6 +75,7 @@ class Intake:
 
     def give_back(self, why: Interruption) -> None:
         """Release what waits for a place; but what has an order waits on, for it would lose that."""
+        self._lots.break_up_all()
         for pool in self._pools:
             self.send_back(pool, pool.lanes.clear(), why)
         for batched in self._gathering.clear():
@@ -106,7 +110,8 @@ class Intake:
         for key, entries in fresh:
             binding = self._binding_of[key]
             if key == binding.keys.stream:
-                self._take_in_fresh(binding, entries, sent_at)
+                if self._closed or not self._lots.admit(binding, entries, sent_at):
+                    self._take_in_fresh(binding, entries, sent_at)
             else:
                 for entry_id, fields in entries:
                     self._take_in(Taken(key, Entry(entry_id.decode(), fields), 1), binding, sent_at)

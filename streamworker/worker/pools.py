@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streamworker.worker.bindings import Binding
@@ -16,11 +16,12 @@ SURPLUS_SECONDS = 1.0
 
 @dataclass(eq=False, slots=True)
 class Pool:
-    """The bindings whose handlers overlap, and the lanes of those handlers by name."""
+    """The bindings whose handlers overlap, and the lanes of those handlers by name. `break_up` puts what waits in lots into the lines."""
 
     bindings: Sequence[Binding]
     lanes: Lanes[Trip]
     pace: Pace = field(default_factory=Pace)
+    break_up: Callable[[], None] | None = None
     _surplus_since: float | None = None
     _has_several_handlers: bool = field(init=False, default=False)
 
@@ -64,6 +65,8 @@ class Pool:
         elif self._surplus_since is None:
             self._surplus_since = now
         elif now - self._surplus_since >= SURPLUS_SECONDS:
+            if self.break_up is not None:
+                self.break_up()
             return self.lanes.surplus()
         return []
 

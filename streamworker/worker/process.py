@@ -230,9 +230,10 @@ class WorkerProcess:
                 self.changed.set()
             await asyncio.sleep(BEAT.total_seconds())
 
-    def _count(self) -> None:
-        self._delivered += 1
-        if self._delivered == self._settings.max_deliveries:
+    def _count(self, ended: int) -> None:
+        before, most = self._delivered, self._settings.max_deliveries
+        self._delivered += ended
+        if most is not None and before < most <= self._delivered:
             # Outside of the delivery's own context, whose facts are not the drain's.
             asyncio.get_running_loop().call_soon(self.drain, "max-deliveries reached", context=Context())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Coroutine, Generator
 from types import coroutine
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import structlog
 
@@ -26,6 +26,36 @@ def first_step(work: Coroutine[Any, Any, Any], delivery: Delivery) -> Any:
     if delivery.history.attempt > 1:
         _ATTEMPT.set(delivery.history.attempt)
     return work.send(None)
+
+
+class Returned(NamedTuple):
+    """What a coroutine has returned, in place of what it waits for."""
+
+    value: Any
+
+
+NOTHING_RETURNED = Returned(None)
+
+
+def steps() -> Generator[Any, Any, Any]:
+    """Runs coroutines one after another: each is sent here, in the context in which it is to run, with the id of its entry.
+
+    Gives what it has returned, or, other than a `Returned`, what it waits for; then it goes on by itself (`rest`), and this one must stay
+    as long. Raises what it raises, and is over with that. An exception for each that ends would cost more than most of them need.
+    """
+    driver = cast("Generator[Any, Any, Any]", _steps())
+    driver.send(None)
+    return driver
+
+
+@coroutine
+def _steps() -> Generator[Any, Any, Any]:
+    ended = NOTHING_RETURNED
+    while True:
+        work, entry_id = yield ended
+        _ENTRY_ID.set(entry_id.decode())
+        value = yield from work
+        ended = NOTHING_RETURNED if value is None else Returned(value)
 
 
 @coroutine
