@@ -39,7 +39,7 @@ def run_through(
     copy = prepared.contexts[lot.key].copy
     driver = steps()
     send = driver.send
-    now = perf_counter()
+    stop, now = lot.at, perf_counter()
     while (at := lot.at) < end:
         lot.at, lot.began = at + 1, now
         entry_id, fields = entries[at]
@@ -59,7 +59,7 @@ def run_through(
             return at, Failed(error)
         if told is not NOTHING_RETURNED or (answers and ASKS in fields):
             return at, told if isinstance(told, Returned) else Waits(variables, work, told, driver)
-        now = perf_counter()
+        stop, now = at + 1, perf_counter()
         if now > until or task.cancelling():
             break
-    return at + 1, None
+    return stop, None
