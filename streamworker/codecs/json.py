@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -49,13 +48,14 @@ class JsonCodec:
         """What reads entries for a handler with this annotation. Raises `SetupError` when it cannot be a body."""
         if is_raw(annotation):
             return read_raw
-        # The adapter's own method looks at its options anew for each entry.
-        validate = partial(described(annotation)[0].validator.validate_json, by_alias=True)
+        # The adapter's own method looks at its options anew for each entry, and a partial costs a fifth of what is called by it.
+        validate = described(annotation)[0].validator.validate_json
         field = self._field
 
         def decode(fields: Fields) -> Any:
             try:
-                return validate(fields[1] if len(fields) == 2 and fields[0] == field else _value_of(fields, field))
+                value = fields[1] if len(fields) == 2 and fields[0] == field else _value_of(fields, field)
+                return validate(value, by_alias=True)
             except (MemoryError, DecodeError):
                 raise  # the first says something about this process, nothing about the entry
             except Exception as error:  # noqa: BLE001 - validators are the user's code; whatever they raise refuses this entry
