@@ -17,10 +17,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.utils import HIREDIS_AVAILABLE
 
 from streamworker.errors import ConnectionLost, SetupError, StreamWorkerError
 from streamworker.streams import tls
 from streamworker.streams.faults import translate
+from streamworker.streams.parsing import Parser
 from streamworker.streams.urls import IGNORED, fault_of, has_misplaced_secret, redacted
 
 CONNECT_SECONDS = 5.0
@@ -65,7 +67,8 @@ class Endpoint:
 
     def connection(self) -> asynchronous.AbstractConnection:
         """A new asyncio connection, not yet connected. Raises `SetupError` when the URL is wrong."""
-        return self._make(asynchronous, {"socket_timeout": None})  # type: ignore[no-any-return]
+        reading = {} if HIREDIS_AVAILABLE else {"parser_class": Parser}
+        return self._make(asynchronous, {"socket_timeout": None, **reading})  # type: ignore[no-any-return]
 
     def blocking_connection(self, timeout: float) -> blocking.AbstractConnection:
         """A new blocking connection, not yet connected; connecting, and then each reply, may take `timeout` seconds."""
@@ -90,10 +93,10 @@ class Endpoint:
             return ConnectionLost(f"the server ended the connection at once; {hint}")
         return fault
 
-    def _make(self, module: Any, times: dict[str, Any]) -> Any:
+    def _make(self, module: Any, more: dict[str, Any]) -> Any:
         try:
             url = self.url
-            connection = self._connection_to(url, module, times)
+            connection = self._connection_to(url, module, more)
         except SetupError:
             if self._last_good is None:
                 raise
@@ -101,11 +104,11 @@ class Endpoint:
             self._last_good = url
             return connection
         try:
-            return self._connection_to(self._last_good, module, times)
+            return self._connection_to(self._last_good, module, more)
         except SetupError as error:  # it was good once: somebody changes a certificate's file just now
             raise ConnectionLost(str(error)) from None
 
-    def _connection_to(self, url: str, module: Any, times: dict[str, Any]) -> Any:
+    def _connection_to(self, url: str, module: Any, more: dict[str, Any]) -> Any:
         options = _options(url, module)
         kind = options.pop("connection_class", module.Connection)
         options |= {"decode_responses": False, "protocol": 2, "retry": Retry(NoBackoff(), 0)}
@@ -115,7 +118,7 @@ class Endpoint:
         name = options.get("client_name", self.client_name)
         options["client_name"] = None if name is None else _NOT_IN_NAMES.sub("_", name)
         try:
-            connection = kind(**options | times)
+            connection = kind(**options | more)
         except (RedisError, TypeError, ValueError):
             # Such as ssl_… on redis://, or ssl_cert_reqs=perhaps.
             raise SetupError(f"an option in the query of {redacted(url)} does not fit: see the options of redis-py") from None

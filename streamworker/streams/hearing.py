@@ -11,8 +11,7 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
-NOTHING = object()
-"""What is answered while no whole reply is here."""
+from streamworker.streams.parsing import NOT_YET, Parser
 
 
 def on_bytes(connection: AbstractConnection, heard: Callable[[], None]) -> None:
@@ -30,18 +29,21 @@ def on_bytes(connection: AbstractConnection, heard: Callable[[], None]) -> None:
 
 
 def replies_here(connection: AbstractConnection) -> Callable[[], Any]:
-    """What takes the next reply that is here as a whole, or gives `NOTHING`; an error is given, not raised.
+    """What takes the next reply that is here as a whole, or gives `NOT_YET`; an error is given, not raised.
 
-    redis-py's own way to a reply costs several times what hiredis needs to read one, and many come together.
+    redis-py's own way to a reply costs several times what it takes to read one, and many come together.
     """
-    gets = getattr(getattr(getattr(connection, "_parser", None), "_reader", None), "gets", None)
+    parser = getattr(connection, "_parser", None)
+    gets: Callable[..., Any] | None = getattr(getattr(parser, "_reader", None), "gets", None)
+    if isinstance(parser, Parser) and gets is not None:
+        return gets
     none_yet = _what_says_none()
     if gets is None or none_yet is None:
-        return lambda: NOTHING
+        return lambda: NOT_YET
 
     def take() -> Any:
         reply = gets(False)
-        return NOTHING if reply is none_yet else reply
+        return NOT_YET if reply is none_yet else reply
 
     return take
 

@@ -17,9 +17,10 @@ from redis.exceptions import RedisError, ResponseError
 from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
 from streamworker.streams.connections import CONNECT_SECONDS, Endpoint
 from streamworker.streams.faults import Remedy, answers_nobody, remedy_for, translate
-from streamworker.streams.hearing import NOTHING, on_bytes, replies_here
+from streamworker.streams.hearing import on_bytes, replies_here
 from streamworker.streams.packing import Argument as Argument
 from streamworker.streams.packing import pack
+from streamworker.streams.parsing import NOT_YET
 from streamworker.streams.recovery import Recovery
 
 Reply: TypeAlias = Any
@@ -139,7 +140,7 @@ class Wire:
                 self._answer(await self._connection.read_response(disable_decoding=True))
             except (RedisError, OSError) as error:
                 self._fail(error)
-            while self.broken is None and (reply := self._next_here()) is not NOTHING:
+            while self.broken is None and (reply := self._next_here()) is not NOT_YET:
                 if isinstance(reply, RedisError):
                     self._fail(reply)
                 else:

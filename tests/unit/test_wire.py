@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from streamworker.errors import ConnectionLost, ServerError
+from streamworker.streams import connections
 from streamworker.streams.connections import CONNECT_SECONDS, Endpoint
 from streamworker.streams.wire import Link, Wire
 from tests.factories import LoopTime
@@ -82,8 +83,9 @@ async def _command(reader: asyncio.StreamReader) -> list[bytes]:
     return parts
 
 
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
+@pytest.fixture(params=[True, False], ids=["hiredis", "plain"])
+async def peer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Peer]:
+    monkeypatch.setattr(connections, "HIREDIS_AVAILABLE", request.param)
     async with Peer() as peer:
         yield peer
 
