@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from streamworker.errors import ServerError
+from streamworker.streams import inspecting
 from streamworker.streams.faults import answered
 from streamworker.streams.keys import schedule_keys
 from streamworker.streams.scripts import script
@@ -19,6 +20,11 @@ class Added(NamedTuple):
     added: int
     damaged: int
     refused: ServerError | None
+
+
+async def is_anything_scheduled(link: Link, streams: Sequence[str]) -> bool:
+    """Whether the script has anything to look at; where nothing is scheduled, asking that is all that is done each second."""
+    return await inspecting.existing(link, [key for stream in streams for key in schedule_keys(stream)]) > 0
 
 
 async def publish_due(link: Link, streams: Sequence[str], *, limit: int) -> tuple[int | None, list[Added]]:

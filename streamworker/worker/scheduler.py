@@ -10,7 +10,7 @@ from typing import Any
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams.faults import sentence
-from streamworker.streams.scheduling import Added, publish_due
+from streamworker.streams.scheduling import Added, is_anything_scheduled, publish_due
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
 
@@ -41,7 +41,10 @@ class Scheduler:
         """Add what is due; answers in how many seconds the next one is, as far as is known."""
         troubles = {stream: self._trouble(stream) for stream in streams}
         try:
-            next_due_ms, happened = await publish_due(self._link, streams, limit=PAGE)
+            next_due_ms: int | None = None
+            happened: list[Added] = []
+            if await is_anything_scheduled(self._link, streams):
+                next_due_ms, happened = await publish_due(self._link, streams, limit=PAGE)
         except ConnectionLost:
             return LOOK_AGAIN.total_seconds()  # the reader says it, and waits for the server
         except ServerError as error:
