@@ -144,10 +144,15 @@ class Carrier:
         await self._settle_and_leave(trip, outcome)
 
     async def _settle_and_leave(self, trip: Trip, outcome: Outcome) -> None:
-        try:
-            await self._decide_and_settle(trip, outcome)
-        except CommitRefused as refused:
-            await self._decide_and_settle(trip, Failed(refused))
+        if outcome is SUCCEEDED and not self.tells_successes:
+            # What `decide` says of it is known, and nobody wants to hear it.
+            self._acks.gather(trip.delivery.lease)
+            await self._acks.catch_up()
+        else:
+            try:
+                await self._decide_and_settle(trip, outcome)
+            except CommitRefused as refused:
+                await self._decide_and_settle(trip, Failed(refused))
         await self._places.leave(trip)
         if trip.reaches_a_handler:
             self._settled(1)
@@ -177,7 +182,7 @@ class Carrier:
             await self._order.stay(trip, verdict)
             return
         await self._settlement.settle(delivery, handler, dead_letter, verdict)
-        if isinstance(verdict, Ack):  # only now, for what it publishes may be refused
+        if isinstance(verdict, Ack) and self.tells_successes:  # only now, for what it publishes may be refused
             self._tell(trip, outcome, verdict)
 
     def _tell(self, trip: Trip, outcome: Outcome, verdict: Verdict) -> None:

@@ -9,27 +9,23 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from datetime import timedelta
-from functools import reduce
-from typing import Any, TypeAlias
+from functools import partial, reduce
+from typing import Any
 
 import structlog
 
 from streamworker.batching import BatchContext
 from streamworker.delivery import SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Malformed, Outcome
 from streamworker.errors import DecodeError
-from streamworker.handlers import CallNext, Context, Handler, HandlerFunction, Middleware, Publish
+from streamworker.handlers import CallNext, Context, Handler, Middleware, Publish
 from streamworker.worker.chain import Watched, note_returned, wrap
 from streamworker.worker.replies import stopped, succeeded
 from streamworker.worker.runs import AnyContext, Prepared, Run
 from streamworker.worker.steps import awaited, first_step, rest
+from streamworker.worker.threads import Threads
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
-
-_Ended: TypeAlias = tuple[Any, BaseException | None]
-"""What a function in a thread returned, or what it raised."""
 
 
 class Executor:
@@ -43,7 +39,7 @@ class Executor:
         self._prepared: dict[str, Prepared] = {}
         self._running: dict[int, Run] = {}
         self._timeouts: Timeouts[Run] = Timeouts(self._time_is_over)
-        self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="streamworker-handler")
+        self._threads = Threads(threads)
         self._occupied: dict[int, asyncio.Event] = {}
         self._waits_for_none = False
 
@@ -167,7 +163,7 @@ class Executor:
 
     def shut_down(self) -> None:
         """Start no thread any more, and wait for none."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shut_down()
 
     def prepared(self, handler: Handler, stream: str, group: str) -> Prepared:
         """What the runs of a handler have in common, with the variables that those on this stream begin with."""
@@ -203,19 +199,10 @@ class Executor:
         note_returned(context, await context.handler.function(*_arguments(context)))
 
     async def _call_in_thread(self, context: AnyContext) -> None:
-        loop = asyncio.get_running_loop()
         number = id(context.delivery.lease) if isinstance(context, Context) else id(context.under)
         occupied = self._occupied[number] = asyncio.Event()
-        inside = contextvars.copy_context()
-        future: Future[_Ended] = self._threads.submit(inside.run, _run_to_end, context.handler.function, _arguments(context))
-
-        def vacate(_: Future[_Ended]) -> None:
-            # The loop is closed when the process ended without waiting for this thread; then nobody asks any more.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._vacate, number, occupied)
-
-        future.add_done_callback(vacate)
-        returned, error = await asyncio.wrap_future(future)
+        vacate = partial(self._vacate, number, occupied)
+        returned, error = await self._threads.call(vacate, context.handler.function, _arguments(context))
         if error is not None:
             raise error
         if inspect.isawaitable(returned):
@@ -226,14 +213,6 @@ class Executor:
     def _vacate(self, number: int, occupied: asyncio.Event) -> None:
         self._occupied.pop(number, None)
         occupied.set()
-
-
-def _run_to_end(function: HandlerFunction, arguments: tuple[Any, ...]) -> _Ended:
-    """Call it, in its thread. A future cannot carry every exception: a StopIteration would leave its waiter waiting for ever."""
-    try:
-        return function(*arguments), None
-    except BaseException as error:  # noqa: BLE001  # raised again in the task that waits
-        return None, error
 
 
 def _arguments(context: AnyContext) -> tuple[Any, ...]:
