@@ -15,6 +15,7 @@ def main() -> None:
             sys.exit(ask(options["addr"] or None, options["probe"]))
     if sys.argv[1:2] == ["run"]:
         _end_in_order_when_told_to()
+        _have_standard_files()
     from streamworker.cli.main import main as run
 
     run()
@@ -29,3 +30,14 @@ def _end_in_order_when_told_to() -> None:
     import signal
 
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+def _have_standard_files() -> None:
+    """Who is started without one would give its number to a connection, which libuv does not bear and others write to by mistake."""
+    import os
+
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free

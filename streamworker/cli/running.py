@@ -53,7 +53,7 @@ def run_worker(app: StreamWorker, settings: Settings, leash: Leash | None = None
     except Exception as error:
         if leash is not None:
             leash.say(describe(error), trace(error))
-        elif settings.log_format != "json" and sys.stderr.isatty():
+        elif settings.log_format != "json" and sys.stderr is not None and sys.stderr.isatty():
             raise
         else:
             log.exception("worker.failed")

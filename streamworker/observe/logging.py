@@ -31,7 +31,7 @@ def configure(level: str, form: str) -> None:
     """
     if structlog.is_configured():
         return
-    for_people = form == "console" or (form == "auto" and sys.stderr.isatty())
+    for_people = form == "console" or (form == "auto" and _at_a_terminal())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -115,4 +115,9 @@ def _wants_colours() -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return _at_a_terminal() and os.environ.get("TERM") != "dumb"
+
+
+def _at_a_terminal() -> bool:
+    """Whether log lines go to one; a program may be started without any standard error."""
+    return sys.stderr is not None and sys.stderr.isatty()

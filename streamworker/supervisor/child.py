@@ -28,7 +28,7 @@ class Child:
     def __init__(self, process: Process, line: tuple[StreamReader, StreamWriter], number: int, bounds: Hello, log: Any) -> None:
         self._process = process
         self._reader, self._writer = line
-        self._bounds = bounds
+        self.bounds: Hello = bounds
         self.number = number
         self.pid: int = process.pid
         self.log: Any = log
@@ -117,12 +117,12 @@ class Child:
         if order in (Order.DRAIN, Order.HURRY):
             self._is_told = True
             self.leaving.set()
-            self._must_end(0.0 if order is Order.HURRY else self._bounds.grace_seconds)
+            self._must_end(0.0 if order is Order.HURRY else self.bounds.grace_seconds)
 
     def _must_end(self, grace_seconds: float) -> None:
         if self._last_means is not None:
             self._last_means.cancel()
-        within = grace_seconds + self._bounds.margin_seconds + KILL_AFTER_SECONDS
+        within = grace_seconds + self.bounds.margin_seconds + KILL_AFTER_SECONDS
         self._last_means = asyncio.get_running_loop().call_later(within, self._kill)
 
     def _kill(self) -> None:
@@ -136,7 +136,7 @@ class Child:
             while line := await self._reader.readline():
                 match decode(line):
                     case Hello() as bounds:
-                        self._bounds = bounds
+                        self.bounds = bounds
                     case LastWords(text, trace):
                         self.last_words, self.trace = text, trace
                     case Status() as status:
@@ -151,7 +151,7 @@ class Child:
             self.log.info("child.ready", seconds=round(self._ready_at - self._started_at, 3))
             self.settled.set()
         if status.draining and self._last_means is None:
-            self._must_end(self._bounds.grace_seconds)
+            self._must_end(self.bounds.grace_seconds)
             if not status.gave_up:
                 self.log.info("child.leaving", why=status.why_draining)
                 self.leaving.set()

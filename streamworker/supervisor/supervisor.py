@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -11,7 +12,7 @@ from random import random
 from typing import Any
 
 from streamworker.settings import Settings
-from streamworker.supervisor.child import Child, in_words
+from streamworker.supervisor.child import KILL_AFTER_SECONDS, Child, in_words
 from streamworker.supervisor.messages import Hello, Order
 from streamworker.supervisor.restarts import (
     LIVED_SECONDS,
@@ -29,6 +30,9 @@ from streamworker.worker.waiting import happens_within
 
 MARGIN_SECONDS = 10.0
 """What an end may take beyond the grace, for a child that has not told its own time yet."""
+
+LAST_WORDS_SECONDS = 5.0
+"""What it may take us to say so. A log that nobody reads would keep us for ever."""
 
 
 @dataclass(eq=False)
@@ -62,6 +66,7 @@ class Supervisor:
         self._is_rolling = self._roll_again = False
         self.stopping: bool = False
         self._traced = ""
+        self._last_means: threading.Timer | None = None
         self.last_words: str = ""
         """Why it ended, where the children could not even begin."""
 
@@ -73,19 +78,21 @@ class Supervisor:
                 self._open_place()
         code = worst(self._codes)
         self._log.info("supervisor.stopped", exit_code=int(code))
+        if self._last_means is not None:
+            self._last_means.cancel()
         return code
 
     def drain(self, why: str) -> None:
         """Let all children drain, and end with them."""
         if not self.stopping:
+            self._stop(Order.DRAIN)  # before a word about it: where nobody reads the log, who writes to it may wait for ever
             self._log.info("supervisor.draining", why=why, children=len(self._children))
-            self._stop(Order.DRAIN)
 
     def hurry(self) -> None:
         """Have all children interrupt their handlers, and end with them."""
-        self._log.warning("supervisor.interrupted", children=len(self._children))
         self._codes.append(ExitCode.INTERRUPTED)
         self._stop(Order.HURRY)
+        self._log.warning("supervisor.interrupted", children=len(self._children))
 
     def toggle_pause(self) -> None:
         """Have no child read, or let all go on; those that are started later too."""
@@ -189,6 +196,12 @@ class Supervisor:
 
     def _stop(self, order: Order) -> None:
         self.stopping = True
+        if self._last_means is None:
+            longest = max(b.grace_seconds + b.margin_seconds for b in (self._bounds, *(child.bounds for child in self._children)))
+            within = longest + KILL_AFTER_SECONDS + LAST_WORDS_SECONDS
+            self._last_means = threading.Timer(within, os._exit, (ExitCode.GRACE_EXCEEDED,))
+            self._last_means.daemon = True
+            self._last_means.start()
         for place in self._places:
             place.closed.set()
         for child in list(self._children):

@@ -1,6 +1,6 @@
 """Keeps what is in flight ours, from a thread with its own connection, so that a handler that blocks the event loop keeps its leases.
 
-Only code that holds the interpreter's lock for the rest of a lease can starve this thread.
+Only code that holds the interpreter's lock for the rest of a lease can starve this thread. Another one gives up what has lapsed.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from random import uniform
 from time import monotonic
@@ -65,13 +66,15 @@ class LeaseKeeper:
         self._stopping = threading.Event()
         self._link = BlockingLink(endpoint, timeout=self._seconds * TRY_FOR)
         self._thread = threading.Thread(target=self._run, name=f"streamworker-leases-{group}", daemon=True)
+        self._watch = threading.Thread(target=self._watch_lapses, name=f"streamworker-lapses-{group}", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the threads."""
         self._thread.start()
+        self._watch.start()
 
     def stop(self) -> None:
-        """End the thread; bounded by the time of one renewal."""
+        """End the threads; bounded by the time of one renewal."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(self._seconds)
@@ -136,14 +139,26 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._pause()):
-            failed = self._trouble.lasts
-            self._give_up_lapsed()
-            if not self._renew_all() and failed:
-                self._check()
-            self._renew_claim()
-            if failed and not self._trouble.lasts:
-                self._on_recovered()
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001  # whatever it was: without this thread all leases would lapse
+                with suppress(Exception):  # such as a log that cannot be written
+                    self._trouble.strikes(f"{type(error).__name__} in the thread that renews")
         self._link.close()
+
+    def _watch_lapses(self) -> None:
+        """Beside the renewing, which may take its time: a try has a timeout, but for what finds the server's address by its name."""
+        while not self._stopping.wait(self._seconds * TRY_AGAIN):
+            with suppress(Exception):  # such as a log that cannot be written
+                self._give_up_lapsed()
+
+    def _turn(self) -> None:
+        failed = self._trouble.lasts
+        if not self._renew_all() and failed:
+            self._check()
+        self._renew_claim()
+        if failed and not self._trouble.lasts:
+            self._on_recovered()
 
     def _pause(self) -> float:
         share = TRY_AGAIN if self._trouble.lasts else RENEW_AT
@@ -158,8 +173,6 @@ class LeaseKeeper:
                 by_key[lease.key].append(lease)
         for key, leases in by_key.items():
             for start in range(0, len(leases), BATCH):
-                # Each try may take its time; what has lapsed meanwhile must not wait for the others'.
-                self._give_up_lapsed()
                 if not self._renew(key, leases[start : start + BATCH]):
                     return True
         return bool(by_key)
@@ -217,6 +230,6 @@ class LeaseKeeper:
         lost = self.holdings.lose(leases)
         if not lost:
             return
-        self._log.warning("lease.lost", stream=lost[0].key, entries=len(lost), first=lost[0].entry_id, why=why)
         for lease in lost:
             self._on_lost(lease)
+        self._log.warning("lease.lost", stream=lost[0].key, entries=len(lost), first=lost[0].entry_id, why=why)

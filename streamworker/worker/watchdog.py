@@ -53,9 +53,13 @@ class Watchdog:
         self._timer.start()
 
     def _end_hard(self, code: ExitCode) -> None:
+        # Nobody may be reading the log: then whoever writes a line waits, perhaps for ever, and so would this one.
+        last_means = threading.Timer(LAST_WORDS.total_seconds(), os._exit, (code,))
+        last_means.daemon = True
+        last_means.start()
         self._log.error(
             "worker.ended_hard",
-            why="a handler blocks the event loop or swallows its cancellation",
+            why="a handler or the lifespan blocks the loop, swallows its cancellation or does not end, or the server does not answer",
             left_pending=self._in_flight(),
             exit_code=int(code),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from datetime import timedelta
 from time import monotonic, sleep
@@ -17,7 +18,7 @@ from streamworker.streams.connections import Endpoint
 from streamworker.worker.leases import LeaseKeeper
 from tests.harness import Ledger, an_app, pending, working
 from tests.torture.proxy import Proxy, Stall
-from tests.waiting import eventually
+from tests.waiting import eventually, wait_until
 
 LEASE = timedelta(seconds=1)
 
@@ -78,6 +79,32 @@ async def test_handlers_are_cancelled_before_another_worker_may_begin(server, ar
 
     assert set(range(10)) == set(cancelled) == set(begun)
     assert [] == [number for number in begun if cancelled[number] >= begun[number]]
+
+
+async def test_handlers_are_cancelled_in_time_while_a_name_server_says_nothing(server, aredis, monkeypatch):
+    """To find the server's address has no timeout of its own, and must hold up nothing but the renewing."""
+    ledger, silent, speaks = Ledger(), threading.Event(), threading.Event()
+    found = socket.getaddrinfo
+
+    def look_up(*arguments, **options):
+        if silent.is_set():
+            speaks.wait(30)
+        return found(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with Proxy(server.url) as proxy:
+        async with working(taking(ledger, "cut off", ends=False), proxy.url):
+            await add(aredis, 1)
+            await ledger.until_count(1)
+            silent.set()
+            cut_at = monotonic()
+            proxy.cut("rst")
+            await ledger.until(lambda seen: 1 in times(ledger, "cut off", "cancelled"))
+            cancelled_at = times(ledger, "cut off", "cancelled")[1]
+            silent.clear()
+            speaks.set()
+
+    assert cancelled_at - cut_at < LEASE.total_seconds()
 
 
 async def test_what_is_still_ours_is_taken_up_again_without_a_crash(server, aredis):
@@ -324,6 +351,37 @@ def test_a_group_that_has_vanished_is_no_trouble_of_renewing(server):
         keeper.stop()
 
     assert ["lease.lost"] == [line["event"] for line in log]
+
+
+class BrokenLog:
+    """What writes to a pipe whose other end is closed, and nobody made it harmless."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def bind(self, **_facts: object) -> BrokenLog:
+        return self
+
+    def error(self, event: str, **_facts: object) -> None:
+        self.lines.append(event)
+        raise BrokenPipeError
+
+    info = warning = error
+
+
+def test_a_log_that_raises_does_not_end_the_thread_that_renews(server, redis_client):
+    """What lapses later is still given up, and its handler told: without the thread two would run it, and nobody would know."""
+    lost, log, lease = threading.Event(), BrokenLog(), timedelta(seconds=0.5)
+    redis_client.set("orders", "no stream")
+    keeper = LeaseKeeper(Endpoint(server.url), "billing", lease, lambda _lease: lost.set(), lambda: None, lambda: None, log)
+    keeper.hold(Lease("orders", "1-0", "me", 1, monotonic(), of_retry=False))
+    keeper.start()
+    wait_until(lambda: "leases.failing" in log.lines)
+    assert lost.wait(5)
+    lost.clear()
+    keeper.hold(Lease("orders", "2-0", "me", 1, monotonic(), of_retry=False))
+    assert lost.wait(5)
+    keeper.stop()
 
 
 async def _none_pending(client) -> bool:

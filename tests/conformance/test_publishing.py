@@ -118,13 +118,14 @@ async def _has(aredis, count, stream="orders"):
 
 
 @pytest.mark.matrix
-async def test_a_lost_due_time_comes_back_from_the_entry_and_a_damaged_one_holds_up_no_other(app, server, aredis):
+@pytest.mark.parametrize("damage", ["spoiled", '{"due_ms": 1}\n' + "1:a" * 10_000], ids=["no entry", "more than a script can add"])
+async def test_a_lost_due_time_comes_back_from_the_entry_and_a_damaged_one_holds_up_no_other(app, server, aredis, damage):
     """What somebody has changed by hand is kept, and looked at again in an hour."""
     await app.publish("orders", {"n": 1}, at=datetime.now(UTC) - SECOND)
     bad = await app.publish("orders", {"n": 2}, delay=DAY)
     await app.publish("orders", {"n": 3}, delay=DAY)
     await aredis.delete("{orders}:scheduled")
-    await aredis.hset("{orders}:scheduled:entries", bad, "spoiled")
+    await aredis.hset("{orders}:scheduled:entries", bad, damage)
     await aredis.zadd("{orders}:scheduled", {bad: 0})
     app.handler("orders")(_ignore)
     async with working(app, server.url):

@@ -34,6 +34,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from streamworker.codecs.dead_letters import Obituary, write_dead_letter
@@ -1009,6 +1010,7 @@ SEEDED_BUGS: dict[str, tuple[str, str, str, Sequence[str]]] = {
 }
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("bug", SEEDED_BUGS)
 def test_a_seeded_bug_is_found(bug: str, valkey: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stories can fail: with each of these changes to a script one of them does, if they go where it shows."""
@@ -1022,5 +1024,6 @@ def test_a_seeded_bug_is_found(bug: str, valkey: Any, monkeypatch: pytest.Monkey
     assert right.encode() in scripts.script("settle_release" if name == "fence" else name).source
     for room in (settling, reading, groups, dead_letters):
         monkeypatch.setattr(room, "script", seeded)
-    with world_of(Endpoint(valkey.url)) as world, pytest.raises(AssertionError):
+    # A story that fails, and not when it is told again because the server's clock has gone on, has found it too.
+    with world_of(Endpoint(valkey.url)) as world, pytest.raises((AssertionError, FlakyFailure)):
         tell(world, much_of=much_of, max_examples=600, phases=[Phase.generate], report_multiple_bugs=False)

@@ -435,3 +435,41 @@ async def test_a_group_is_finished_when_nothing_is_left_anywhere(link: Link) -> 
     finished.append(await groups.are_finished(link, [(KEYS, "billing")]))
 
     assert [True, False, False, False, False, True] == finished
+
+
+LARGEST_ID = "18446744073709551615-18446744073709551615"
+
+
+async def test_what_is_no_entry_among_the_due_holds_up_no_other_retry(link: Link) -> None:
+    """Somebody's own members of the set are reported like retries whose envelope is gone."""
+    [lease] = await take(link, "a")
+    await settling.retry_later(link, "billing", KEYS, lease, delay_ms=0, original_id=lease.entry_id, envelope=b"e")
+    await link.call("ZADD", KEYS.due, 0, "junk", 0, "99999999999999999999-0")
+
+    promotion = await settling.promote(link, KEYS, limit=10)
+
+    assert (1, 2, None) == (promotion.moved, promotion.hollow, promotion.next_due_ms)
+
+
+async def test_the_largest_id_ends_a_page_of_what_is_pending(link: Link) -> None:
+    """There is nothing behind it, and the server refuses to be asked."""
+    for number in range(reading.RECONCILE_PAGE - 1):
+        await link.call("XADD", "orders", f"1-{number + 1}", "n", "1")
+    await link.call("XADD", "orders", LARGEST_ID, "n", "1")
+    await fill(link, [Room(("orders",), 100)])
+
+    page, _ = await reconcile(link, died=False)
+
+    assert LARGEST_ID == page.taken[-1].entry.id
+    assert page.following is None
+
+
+async def test_a_group_is_finished_at_the_largest_id(link: Link) -> None:
+    """There is nothing behind it, and the server refuses to be asked; a program that ends when all is done would never end."""
+    await link.call("XADD", "orders", LARGEST_ID, "n", "1")
+    finished = [await groups.are_finished(link, [(KEYS, "billing")])]
+    await fill(link, [Room(("orders",), 1)])
+    await link.call("XACK", "orders", "billing", LARGEST_ID)
+    finished.append(await groups.are_finished(link, [(KEYS, "billing")]))
+
+    assert [False, True] == finished

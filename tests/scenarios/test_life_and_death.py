@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import time
@@ -262,6 +263,43 @@ def test_a_handler_that_swallows_its_cancellation_cannot_keep_the_process_alive(
         assert 4 == code
         assert 1 == pending(redis_client, "stubborn")
         assert fleet.has_logged(worker, "worker.ended_hard")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_whose_log_nobody_reads_ends_all_the_same(server, redis_client, tmp_path, workers):
+    """The pipe is full, so the event loop waits in a log line, and holds the lock that the watchdog's own line needs."""
+    with a_fleet(server.url, tmp_path) as fleet:
+        log = tmp_path / "pipe"
+        os.mkfifo(log)
+        reading = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+        worker = fleet.start("--workers", str(workers), "--grace", "0s", "--log-level", "debug", log=log, ready=False)
+        add(redis_client, 2_000)
+        wait_until(lambda: is_full(log), within=20)
+        worker.send_signal(signal.SIGTERM)
+        code = worker.wait(30)
+        os.close(reading)
+
+    assert 4 == code
+
+
+def test_a_worker_without_standard_files_works(server, redis_client, tmp_path):
+    """As some start a program in the background: its connections would get the numbers of those files."""
+    add(redis_client, 3)
+    with a_fleet(server.url, tmp_path) as fleet:
+        worker = fleet.start("--burst", ready=False, wrapper=("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
+        code = worker.wait(20)
+
+        assert 0 == code
+        assert [0, 1, 2] == sorted(fleet.numbers())
+
+
+def is_full(pipe) -> bool:
+    """Whether who writes to it has to wait."""
+    writing = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        return not select.select([], [writing], [], 0.2)[1]
+    finally:
+        os.close(writing)
 
 
 def test_usr1_pauses_and_resumes_reading(server, redis_client, tmp_path):

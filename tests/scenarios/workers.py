@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,29 @@ class Fleet:
         self._environment = os.environ | {"LEDGER": str(folder), "LEASE_MS": str(lease_ms), "PYTHONPATH": str(ROOT), **environment}
 
     def start(
-        self, *options: str, app: str = "tests.scenarios.apps:app", ready: bool = True, stdin: int = subprocess.DEVNULL
+        self,
+        *options: str,
+        app: str = "tests.scenarios.apps:app",
+        ready: bool = True,
+        stdin: int = subprocess.DEVNULL,
+        log: Path | None = None,
+        wrapper: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a worker; unless told otherwise, wait until it says that it reads."""
-        log = self.folder / f"worker-{len(self.workers)}.log"
-        command = [sys.executable, "-m", "streamworker", "run", app, "--redis-url", self.url, "--log-format", "json", *options]
+        log = self.folder / f"worker-{len(self.workers)}.log" if log is None else log
+        command = [
+            *wrapper,
+            sys.executable,
+            "-m",
+            "streamworker",
+            "run",
+            app,
+            "--redis-url",
+            self.url,
+            "--log-format",
+            "json",
+            *options,
+        ]
         with log.open("wb") as output:
             # In a process group of its own, as a terminal or an init system starts it.
             worker = subprocess.Popen(command, stdin=stdin, stderr=output, env=self._environment, cwd=ROOT, start_new_session=True)

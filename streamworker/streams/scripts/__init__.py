@@ -119,6 +119,9 @@ class BlockingLink:
         except (RedisError, OSError) as error:
             self.close()
             raise translate(error) from error
+        except BaseException:
+            self.close()  # or the next caller would be given this one's reply
+            raise
 
     def _opened(self) -> AbstractConnection:
         if self._connection is None:

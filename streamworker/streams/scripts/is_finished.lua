@@ -7,8 +7,10 @@ local function drained(stream, group)
     local info = {}
     for position = 1, #row, 2 do info[row[position]] = row[position + 1] end
     if info['name'] == group then
-      -- Not the server's lag: it is unknown after deletions.
-      return info['pending'] == 0 and #redis.call('XRANGE', stream, '(' .. info['last-delivered-id'], '+', 'COUNT', 1) == 0
+      -- Not the server's lag: it is unknown after deletions. And not from behind the last id: there is nothing behind the largest.
+      local last = info['last-delivered-id']
+      local rest = redis.call('XRANGE', stream, last, '+', 'COUNT', 2)
+      return info['pending'] == 0 and (#rest == 0 or (#rest == 1 and rest[1][1] == last))
     end
   end
   return false

@@ -5,9 +5,13 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Somebody has removed the envelope; while the entry itself is there, it begins anew with its first attempt.
+-- Somebody has removed the envelope; while the entry itself is there, it begins anew with its first attempt. What is no id of an entry
+-- somebody else has put there, and it must not hold up the others.
 local function restored(id)
-  local entry = redis.call('XRANGE', KEYS[4], id, id)[1]
+  local found = redis.pcall('XRANGE', KEYS[4], id, id)
+  if found['err'] and string.find(tostring(found['err']), 'nvalid stream ID', 1, true) then return nil end
+  if found['err'] then found = redis.call('XRANGE', KEYS[4], id, id) end
+  local entry = found[1]
   if not entry then return nil end
   local past = '"attempt": 1, "crashes": 0, "crashes_alone": 0, "suspect": false, "misrouted": 0, "first_failed_at": null, "last_error": null'
   local parts = { '{"id": "' .. id .. '", ' .. past .. '}\n' }

@@ -17,7 +17,7 @@ local function unpacked(entry)
     values[#values + 1] = string.sub(entry, colon + 1, colon + size)
     at = colon + 1 + size
   end
-  assert(#values > 0 and #values % 2 == 0)
+  assert(#values > 0 and #values <= 7000 and #values % 2 == 0) -- more are no entry of ours, and than can be unpacked
   return head, values
 end
 

@@ -38,6 +38,7 @@ for _, pending in ipairs(page) do
     end
   end
 end
+local LARGEST_ID = '18446744073709551615-18446744073709551615' -- nothing can be asked for behind it
 local following = ''
-if #page == limit then following = '(' .. page[#page][1] end
+if #page == limit and page[#page][1] ~= LARGEST_ID then following = '(' .. page[#page][1] end
 return { following, entries, gone, left }
