@@ -63,6 +63,15 @@ class Holdings:
                     if self._held.get((lease.key, lease.entry_id)) is lease:
                         del self._held[lease.key, lease.entry_id]
 
+    def abandon(self, lot: Lot) -> None:
+        """Stop keeping all that the lot still holds, whatever has become of it."""
+        with self._lock:
+            if lot in self._lots:
+                self._break_up(lot)
+            for lease in [] if lot.leases is None else lot.leases.values():
+                if any(entry is not None and _id_of(entry) == lease.entry_id.encode() for entry in lot.entries):
+                    self._held.pop((lease.key, lease.entry_id), None)
+
     def find(self, key: str, entry_id: str) -> Lease | None:
         """The lease of an entry that we hold."""
         with self._lock:

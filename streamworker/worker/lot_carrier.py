@@ -99,8 +99,11 @@ class LotCarrier:
                 return None
             return self._carry(lot, pool, prepared, min(SLICE_SECONDS, seconds))
         except Exception as error:  # noqa: BLE001  # the last line of defence, as in `Carrier`
-            self._log.error("lot.unsettled", stream=lot.key, entries=len(lot.entries) - lot.at, exc_info=error)
+            self._log.error("lot.unsettled", stream=lot.key, entries=lot.left, exc_info=error)
             self._break_up(lot)
+            # Nobody settles the rest now, so nobody here may keep its leases or its places.
+            self._leases.holdings.abandon(lot)
+            pool.lanes.leave_lot(lot.counted)
             self._start_what_may()
         return None
 
@@ -128,6 +131,7 @@ class LotCarrier:
         rest = None
         if told is not None:
             trip = self._take_out(lot, stop)
+            lot.counted -= 1
             pool.lanes.leave_lot_for_lane(lot.handler.name)
             trip.lane = lot.handler.name
             rest = self._see_home(trip, self._outcome(trip, prepared, told))
@@ -148,6 +152,7 @@ class LotCarrier:
                 self._carrier.tell_success(_trip(lot, entry, lot.lease_of(entry[0])))
         self._budget.give_back(lot.end(first, stop))
         self._acks.gather_done(Done(lot, first, stop))
+        lot.counted -= stop - first
         pool.lanes.leave_lot(stop - first)
         self._freed(pool)
         self._settled(stop - first)
@@ -177,6 +182,7 @@ class LotCarrier:
         for position in range(first, lot.at):
             trip = self._take_out(lot, position)
             trip.lane = lot.handler.name
+            lot.counted -= 1
             pool.lanes.leave_lot_for_line(trip.lane, trip)
 
     def _take_out(self, lot: Lot, position: int) -> Trip:

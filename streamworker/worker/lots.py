@@ -20,7 +20,8 @@ class Lot:
 
     In `entries` an id with its fields is one that waits or runs, a mere id one that has ended well and waits for its acknowledgement, and
     `None` one that has gone: acknowledged, or under a lease of its own. `at` is the first that has not begun, `left` how many are held
-    here. `leases` are set once each entry has a lease of its own, by its id. `began` is when the last one that ran has begun.
+    here, `counted` how many of them in their lane. `leases` are set once each entry has a lease of its own, by its id. `began` is when
+    the last one that ran has begun.
     """
 
     key: str
@@ -33,10 +34,11 @@ class Lot:
     began: float = 0.0
     leases: dict[bytes, Lease] | None = None
     left: int = field(init=False)
+    counted: int = field(init=False)
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.left = len(self.entries)
+        self.left = self.counted = len(self.entries)
         self.size = size_of_all(self.entries)
 
     @property

@@ -100,3 +100,16 @@ def test_an_entry_of_a_lot_that_was_lost_is_lost_when_it_is_taken_out() -> None:
     assert ["1-0", "2-0"] == [lease.entry_id for lease in lost]
     assert holdings.take_out(lot, 0) is lost[0]
     assert holdings.lost_ids("orders") == ["1-0", "2-0"]
+
+
+def test_what_is_abandoned_is_held_no_longer_but_for_what_was_taken_out() -> None:
+    """Nobody would settle it, so its leases have to run out."""
+    holdings, lot = Holdings(), a_lot(1, 4)
+    holdings.hold_lot(lot)
+    holdings.take_out(lot, 1)
+    lot.end(0, 1)
+    holdings.abandon(lot)
+    holdings.drop_done([Done(lot, 0, 1)])
+
+    assert ["2-0"] == holdings.entry_ids("orders")
+    assert 1 == holdings.count
