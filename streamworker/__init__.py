@@ -34,10 +34,12 @@ if TYPE_CHECKING:
         Snooze,
         StreamWorkerError,
     )
+    from streamworker.flow import KillSwitch, RateLimit
     from streamworker.handlers import CallNext, Context, Middleware
     from streamworker.listeners import ListenerContext
     from streamworker.policies import Backoff, DeadLetterPolicy, RetryPolicy
     from streamworker.posting import Durability
+    from streamworker.retention import Retention
     from streamworker.settings import Settings
     from streamworker.stream import Stream
     from streamworker.sync_publisher import SyncPublisher
@@ -60,13 +62,16 @@ __all__ = [
     "HandlerTimeout",
     "Idempotency",
     "JsonCodec",
+    "KillSwitch",
     "ListenerContext",
     "Middleware",
     "NoReply",
     "NotConfirmed",
     "PublishFailed",
+    "RateLimit",
     "Reject",
     "RequestFailed",
+    "Retention",
     "Retry",
     "RetryPolicy",
     "ServerError",
@@ -104,10 +109,12 @@ _HOMES = {
         "Snooze",
         "StreamWorkerError",
     ),
+    "flow": ("KillSwitch", "RateLimit"),
     "handlers": ("CallNext", "Context", "Middleware"),
     "listeners": ("ListenerContext",),
     "policies": ("Backoff", "DeadLetterPolicy", "RetryPolicy"),
     "posting": ("Durability",),
+    "retention": ("Retention",),
     "settings": ("Settings",),
     "stream": ("Stream",),
     "sync_publisher": ("SyncPublisher",),

@@ -17,7 +17,6 @@ from streamworker.codecs.dead_letters import MOST_VALUES
 from streamworker.codecs.replies import read_reply
 from streamworker.connected import Connected
 from streamworker.delivery import Outgoing, PublishOptions
-from streamworker.effects import Idempotency
 from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import (
     Handler,
@@ -25,17 +24,17 @@ from streamworker.handlers import (
     HandlerOptions,
     Middleware,
     OnGroupLost,
-    Start,
     is_async,
     name_of,
     read_signature,
 )
 from streamworker.listeners import Listeners
-from streamworker.ordering import OrderingKey
 from streamworker.outgoing import check_stream, encode_many, encode_outgoing, encode_request, packed_many
+from streamworker.pausing import Pausing
 from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
-from streamworker.registration import checked, keep, make_handler, need_stream
+from streamworker.registration import checked, keep, make_handler, need_stream, retain
+from streamworker.retention import Retention
 from streamworker.schedules import Schedules
 from streamworker.settings import ONLY_OUTSIDE, Settings
 from streamworker.stream import Stream
@@ -53,14 +52,14 @@ SLICE = 200
 SHORTEST_LEASE = timedelta(milliseconds=200)
 
 
-class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
+class StreamWorker(BatchHandlers, Listeners, Schedules, Pausing, Connected):
     """A program's handlers and policies, and its way to publish.
 
     `group` is the default consumer group of the handlers, `retry` and `dead_letter` their default policies, `lease` how long a
     delivery may go unrenewed before another worker takes it over. `on_group_lost` says where a group that has vanished is made again:
     where it was, as far as this worker knows (`"resume"`), at the first entry, at the end, or not at all, and then the worker stops.
-    `lifespan` is an async context manager around the worker's life; what it yields is `ctx.state`. `redis_url` and `settings` given
-    here win over the command line and the environment.
+    `retention` says, by stream, what of it is not kept. `lifespan` is an async context manager around the worker's life; what it yields
+    is `ctx.state`. `redis_url` and `settings` given here win over the command line and the environment.
 
     Raises `SetupError` with the repair for every wrong argument.
     """
@@ -77,6 +76,7 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         on_group_lost: OnGroupLost = "resume",
         lifespan: Lifespan | None = None,
         codec: Literal["fields", "json"] | Codec = "fields",
+        retention: Mapping[str, Retention] | None = None,
         settings: Settings | None = None,
     ) -> None:
         if not isinstance(lease, timedelta) or lease < SHORTEST_LEASE:
@@ -96,6 +96,7 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         self.lifespan = lifespan
         self.handlers: list[Handler] = []
         self.middlewares: list[Middleware] = []
+        retain(self.retentions, {} if retention is None else retention, ())
         self._arguments = _given(redis_url, settings)
         self._speak_to(lambda: Endpoint(self.settings().read_redis_url))
 
@@ -105,46 +106,18 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
 
     # ---- registration -------------------------------------------------------------------------------------------------------
 
-    def handler(  # what a handler can say, by keyword
-        self,
-        *streams: str,
-        group: str | None = None,
-        type: str | None = None,  # noqa: A002  # the word that users know
-        concurrency: int | None = None,
-        timeout: timedelta | None = None,
-        retry: RetryPolicy | None = None,
-        dead_letter: DeadLetterPolicy | None = None,
-        ordering_key: OrderingKey | None = None,
-        codec: Literal["fields", "json"] | Codec | None = None,
-        start: Start = "earliest",
-        name: str | None = None,
-        idempotency: Idempotency | None = None,
-        writes_to: Iterable[str] | None = None,
-    ) -> Callable[[Function], Function]:
+    def handler(self, *streams: str, **options: Unpack[HandlerOptions]) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more streams; the function itself is returned unchanged.
 
         Its first parameter's annotation is the body's type; a second parameter, if any, is the `Context`. `type` takes only entries
         whose `_type` header says so, and leaves the rest to a handler without one. `concurrency` is how many run at once in one process,
         `timeout` how long one may run. Entries of one `ordering_key` (a field of the body, a header such as `"_key"`, or a function of
         the body) run in order, one at a time. `idempotency` runs it once per key, `writes_to` names its transactions' keys. `start` is
-        where a *new* group begins. Raises `SetupError` with the repair.
+        where a *new* group begins. `rate_limit` bounds how many start in all processes together, `kill_switch` stops the handler while
+        too much fails, and `priorities` weighs its streams. Raises `SetupError` with the repair.
         """
 
         def register(function: Function) -> Function:
-            options: HandlerOptions = {
-                "group": group,
-                "type": type,
-                "concurrency": concurrency,
-                "timeout": timeout,
-                "retry": retry,
-                "dead_letter": dead_letter,
-                "ordering_key": ordering_key,
-                "codec": codec,
-                "start": start,
-                "name": name,
-                "idempotency": idempotency,
-                "writes_to": writes_to,
-            }
             keep(make_handler(function, read_signature(function), streams, options, self), self.handlers)
             return function
 
@@ -152,16 +125,19 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Connected):
         return register
 
     @overload
-    def stream(self, name: str, body_type: type[Body]) -> Stream[Body]: ...
+    def stream(self, name: str, body_type: type[Body], *, retention: Retention | None = None) -> Stream[Body]: ...
     @overload
-    def stream(self, name: str, body_type: Any) -> Stream[Any]: ...
-    def stream(self, name: str, body_type: Any) -> Stream[Any]:
+    def stream(self, name: str, body_type: Any, *, retention: Retention | None = None) -> Stream[Any]: ...
+    def stream(self, name: str, body_type: Any, *, retention: Retention | None = None) -> Stream[Any]:
         """A stream and the type of its bodies, to publish to and to register handlers of, checked by type checkers.
 
-        Raises `SetupError` where the type cannot be a body.
+        `retention` says what of it is not kept. Raises `SetupError` where the type cannot be a body.
         """
         self.codec.decoder(body_type)
-        return Stream(self, name, body_type)
+        made: Stream[Any] = Stream(self, name, body_type)
+        if retention is not None:
+            retain(self.retentions, {name: retention}, [listener.stream for listener in self.listeners])
+        return made
 
     def middleware(self, function: MiddlewareFunction) -> MiddlewareFunction:
         """Register `async def m(ctx, call_next)` around every handler; the first registered is outermost."""

@@ -138,7 +138,7 @@ class Interruption(StrEnum):
     """Why we stopped a handler, or did not start it.
 
     `makes_room` is for an entry that must run alone; `not_alone` is said of such an entry when the others here did not end in time.
-    `twin_runs`: another entry with the same idempotency key is being handled.
+    `twin_runs`: another entry with the same idempotency key is being handled. `held_back`: nothing of its handler may start now.
     """
 
     DRAIN = "drain"
@@ -147,6 +147,7 @@ class Interruption(StrEnum):
     MAKES_ROOM = "makes_room"
     NOT_ALONE = "not_alone"
     TWIN_RUNS = "twin_runs"
+    HELD_BACK = "held_back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +191,10 @@ class Crashed:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """We stopped the handler, or never started it."""
+    """We stopped the handler, or never started it. `after` is how long what is held back waits; `None`: until somebody reads it."""
 
     why: Interruption
+    after: timedelta | None = None
 
 
 Outcome: TypeAlias = Succeeded | Failed | Malformed | Unroutable | Crashed | Interrupted

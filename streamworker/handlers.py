@@ -18,6 +18,7 @@ from streamworker.delivery import Delivery, Outgoing, PublishOptions
 from streamworker.destination import Destination, name_of_stream
 from streamworker.effects import Idempotency, Transaction, Write
 from streamworker.errors import SetupError
+from streamworker.flow import KillSwitch, RateLimit
 from streamworker.ordering import KeyReader, OrderingKey, key_reader
 from streamworker.policies import BatchLimits, DeadLetterPolicy, RetryPolicy
 from streamworker.streams.keys import keys_of
@@ -60,10 +61,20 @@ class Handler:
     answers: bool = False
     """Whether what it returns may be a reply: it is not declared to return nothing."""
     batch: BatchLimits | None = None
+    rate_limit: RateLimit | None = None
+    kill_switch: KillSwitch | None = None
+    priorities: Mapping[str, int] | None = None
+    """The weight of each of its streams; `None`: all the same."""
     key_of: KeyReader | None = field(init=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.priorities, Mapping):
+            object.__setattr__(self, "priorities", dict(self.priorities))
         object.__setattr__(self, "key_of", key_reader(self.ordering_key, self.name, self.body_type, self.decode))
+
+    def weight_of(self, stream: str) -> int:
+        """How much of what is taken is to come from this stream, beside the weights of the others."""
+        return 1 if self.priorities is None else self.priorities.get(stream, 1)
 
 
 class HandlerOptions(TypedDict, total=False):
@@ -81,6 +92,9 @@ class HandlerOptions(TypedDict, total=False):
     name: str | None
     idempotency: Idempotency | None
     writes_to: Iterable[str] | None
+    rate_limit: RateLimit | None
+    kill_switch: KillSwitch | None
+    priorities: Mapping[str, int] | None
 
 
 @dataclass(frozen=True, slots=True)

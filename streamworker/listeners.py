@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Never, TypedDict, TypeVar, Unpack
 
 import structlog
 
@@ -16,6 +16,8 @@ from streamworker.entries import Fields, read_headers
 from streamworker.errors import EncodeError, SetupError
 from streamworker.handlers import Executor, HandlerFunction, choose_executor, name_of, read_signature
 from streamworker.outgoing import check_stream
+from streamworker.registration import check_heard
+from streamworker.retention import Retention
 
 Function = TypeVar("Function", bound=HandlerFunction)
 
@@ -61,6 +63,14 @@ class ListenerContext:
         return log.bind(stream=self.stream, entry_id=self.id, listener=self.listener)
 
 
+class Unfit(TypedDict, total=False):
+    """What only a handler can say: whoever has entries of its own may leave them for later, a listener hears each as it comes."""
+
+    rate_limit: Never
+    kill_switch: Never
+    concurrency: Never
+
+
 class Listeners:
     """The part of an application where listeners are registered."""
 
@@ -68,6 +78,8 @@ class Listeners:
         super().__init__(codec)  # type: ignore[call-arg]  # the next part of the application
         self._codec = codec
         self.listeners: list[Listener] = []
+        self.retentions: dict[str, Retention] = {}
+        """What of its streams is kept, where something is not."""
 
     def listener(
         self,
@@ -76,6 +88,7 @@ class Listeners:
         start: str = "$",
         codec: Literal["fields", "json"] | Codec | None = None,
         name: str | None = None,
+        **unfit: Unpack[Unfit],
     ) -> Callable[[Function], Function]:
         """Register a function that is called with every entry of `stream` in every process, one after the other; it is returned unchanged.
 
@@ -98,9 +111,15 @@ class Listeners:
                 executor=choose_executor(function),
             )
             _check(listener, self.listeners)
+            check_heard(stream, self.retentions.get(stream), [stream])
             self.listeners.append(listener)
             return function
 
+        for option in unfit:
+            raise SetupError(
+                f"a listener cannot have {option}=: it hears each entry in every process, one after the other; leave it out, or take the "
+                f'entries with @app.handler("{stream}", {option}=…)'
+            )
         if callable(stream):
             raise SetupError('write @app.listener("stream"), with the stream\'s name')
         return register

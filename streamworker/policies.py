@@ -182,6 +182,8 @@ def decide(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, random: fl
             return ACK
         case Succeeded(publishes, writes):
             return Ack(publishes, writes)
+        case Interrupted(Interruption.HELD_BACK, timedelta() as after):
+            return RetryLater(_bounded(after), delivery.history)
         case Interrupted(why):
             return _decide_interrupted(why, delivery)
         case Malformed(error):
@@ -204,7 +206,7 @@ def _decide_interrupted(why: Interruption, delivery: Delivery) -> Verdict:
             return RetryLater(TRY_ALONE_AGAIN_AFTER, delivery.history)
         case Interruption.TWIN_RUNS:
             return RetryLater(LOOK_AFTER_TWIN, delivery.history)
-        case Interruption.DRAIN | Interruption.NO_ROOM | Interruption.MAKES_ROOM:
+        case Interruption.DRAIN | Interruption.NO_ROOM | Interruption.MAKES_ROOM | Interruption.HELD_BACK:
             return Release()
         case _:
             assert_never(why)

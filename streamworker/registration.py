@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from itertools import product
 from typing import Any, Protocol, TypeVar
 
 from streamworker.codecs import Codec, codec_named
 from streamworker.effects import Idempotency
 from streamworker.errors import SetupError
+from streamworker.flow import KillSwitch, RateLimit
 from streamworker.handlers import Handler, HandlerFunction, HandlerOptions, Signature, choose_executor, may_answer, name_of
 from streamworker.policies import LONGEST_DELAY, BatchLimits, DeadLetterPolicy, RetryPolicy
+from streamworker.retention import Retention
 from streamworker.streams.keys import has_tag, hashed_part, tag
 
 Policy = TypeVar("Policy")
+
+MOST_WEIGHT = 1_000
+"""The greatest weight of a stream: more would say "never" of the others."""
 
 
 def need_stream(decorator: str, streams: Sequence[object]) -> None:
@@ -46,7 +52,11 @@ def make_handler(
     defaults: Defaults,
     batch: BatchLimits | None = None,
 ) -> Handler:
-    """The handler that a program registers, with its program's defaults where it says nothing itself."""
+    """The handler that a program registers, with its program's defaults where it says nothing itself.
+
+    Raises `SetupError` for an option that there is not.
+    """
+    _check_options(name_of(function), options)
     codec, name = options.get("codec"), options.get("name")
     retry, dead_letter = options.get("retry"), options.get("dead_letter")
     chosen = defaults.codec if codec is None else codec_named(codec)
@@ -72,7 +82,18 @@ def make_handler(
         # What a batch handler returns says which entries have failed.
         answers=batch is None and may_answer(function),
         batch=batch,
+        rate_limit=options.get("rate_limit"),
+        kill_switch=options.get("kill_switch"),
+        priorities=options.get("priorities"),
     )
+
+
+def _check_options(name: str, options: HandlerOptions) -> None:
+    known = HandlerOptions.__annotations__
+    for option in options.keys() - known.keys():
+        near = get_close_matches(option, known, n=1)
+        hint = f"did you mean {near[0]}=?" if near else f"there are {', '.join(sorted(known))}"
+        raise SetupError(f"handler {name!r}: there is no option {option}=; {hint}")
 
 
 def keep(handler: Handler, others: list[Handler]) -> None:
@@ -108,6 +129,45 @@ def check_handler(handler: Handler) -> None:
     if handler.type is not None and (not isinstance(handler.type, str) or not handler.type):
         raise SetupError(f"handler {name!r}: type is a non-empty string, not {handler.type!r}")
     _check_effects(handler)
+    _check_flow(handler)
+    _check_priorities(handler)
+
+
+def _check_priorities(handler: Handler) -> None:
+    """See that weights are such, and of streams that the handler has."""
+    name, weights = handler.name, handler.priorities
+    if weights is None:
+        return
+    if not isinstance(weights, Mapping) or not weights:
+        raise SetupError(f"handler {name!r}: priorities says the weight of streams, such as {{'orders': 1}}, not {weights!r}")
+    if len(handler.streams) == 1:
+        raise SetupError(f"handler {name!r} has one stream, and nothing to weigh it against: leave priorities= out, or name more")
+    for stream, weight in weights.items():
+        if stream not in handler.streams:
+            raise SetupError(
+                f"handler {name!r}: priorities weighs {stream!r}, which is none of its streams: add it, or leave it out"
+            )
+        if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= MOST_WEIGHT:
+            raise SetupError(
+                f"handler {name!r}: the weight of {stream!r} is a whole number from 1 to {MOST_WEIGHT}, not {weight!r}; "
+                "to stop a stream, pause its handler"
+            )
+
+
+def _check_flow(handler: Handler) -> None:
+    """See that a handler's limits are such, and that what it takes together may start together."""
+    name, limit = handler.name, handler.rate_limit
+    if limit is not None and not isinstance(limit, RateLimit):
+        raise SetupError(
+            f"handler {name!r}: rate_limit is a RateLimit, for example RateLimit(100, per=timedelta(seconds=1)), not {limit!r}"
+        )
+    if handler.kill_switch is not None and not isinstance(handler.kill_switch, KillSwitch):
+        raise SetupError(f"handler {name!r}: kill_switch is a KillSwitch(after=…, share=…, rest=…), not {handler.kill_switch!r}")
+    if limit is not None and handler.batch is not None and handler.batch.max_size > limit.timing.most_at_once:
+        raise SetupError(
+            f"batch handler {name!r} takes up to {handler.batch.max_size} entries at once, but its rate_limit lets "
+            f"{limit.timing.most_at_once} start together: give it a smaller max_size= or a larger burst="
+        )
 
 
 def _check_effects(handler: Handler) -> None:
@@ -146,8 +206,39 @@ def check_beside(handler: Handler, others: Iterable[Handler]) -> None:
                 f"{other.name!r} and {handler.name!r} both take entries {which} from stream {stream!r} in group {handler.group!r}: "
                 "tell them apart with type=, or give one another group"
             )
+        for stream in sorted(shared):
+            if other.weight_of(stream) != handler.weight_of(stream):
+                raise SetupError(
+                    f"{other.name!r} and {handler.name!r} share group {handler.group!r} of {stream!r} but not its weight: "
+                    "say the same in priorities= of both"
+                )
         if other.start != handler.start:
             raise SetupError(f"{other.name!r} and {handler.name!r} share group {handler.group!r} of {stream!r} but not start=")
+
+
+def retain(retentions: dict[str, Retention], wanted: Mapping[str, Retention], heard: Iterable[str]) -> None:
+    """Add what is `wanted` of streams to what was said of others before; `heard` are the streams that have listeners."""
+    if not isinstance(wanted, Mapping):
+        raise SetupError(f'retention has one for each stream, {{"orders": Retention(…)}}, and is not {wanted!r}')
+    for stream, retention in wanted.items():
+        if not isinstance(stream, str) or not stream:
+            raise SetupError(f"retention: a stream's name is a non-empty string, not {stream!r}")
+        tag(stream)
+        if not isinstance(retention, Retention):
+            raise SetupError(f"retention of {stream!r} is a Retention(…), not {retention!r}")
+        if retentions.get(stream, retention) != retention:
+            raise SetupError(f"stream {stream!r} has two retentions: say it in one place")
+        check_heard(stream, retention, heard)
+        retentions[stream] = retention
+
+
+def check_heard(stream: str, retention: Retention | None, heard: Iterable[str]) -> None:
+    """See that what listeners are to hear is not gone before: they have no group, so nobody waits for them."""
+    if retention is not None and retention.delete_when_acked and stream in heard:
+        raise SetupError(
+            f"stream {stream!r} has a listener, which may find entries gone with delete_when_acked: say how long they stay instead, "
+            "Retention(max_age=…)"
+        )
 
 
 def group_of(function: HandlerFunction, group: str | None, default: str | None) -> str:

@@ -108,6 +108,9 @@ class Settings(BaseModel):
     redis_url: SecretStr = Field(SecretStr(DEFAULT_REDIS_URL), description="Where the server is: redis://, rediss:// or unix://.")
     workers: int = Field(1, ge=1, le=1_000, description="How many worker processes; above 1, a supervisor starts and watches them.")
     concurrency: int = Field(10, ge=1, le=100_000, description="Deliveries in flight per handler that does not say so itself.")
+    max_concurrency: int | None = Field(
+        None, ge=1, le=100_000, description="Handlers running at once in a process, over all of them."
+    )
     in_flight_bytes: Size = Field(64_000_000, ge=1, description="About how many bytes of entries a process holds at a time.")
     handlers: Names = Field((), description="Run only these handlers.")
     exclude: Names = Field((), description="Run all handlers but these.")

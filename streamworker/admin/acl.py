@@ -20,10 +20,12 @@ from streamworker.streams.keys import (
     keys_of,
     name_claim,
     once_key,
+    rate_key,
     reply_key,
     schedule_keys,
     tag,
     tick_key,
+    trim_key,
 )
 
 
@@ -37,10 +39,11 @@ class Role(StrEnum):
 
 
 class Server(StrEnum):
-    """What the server knows: 6.2 has no patterns for reading or writing alone."""
+    """What the server knows: 6.2 has no patterns for reading or writing alone, from 8.2 on Redis has XACKDEL."""
 
     REDIS_6_2 = "6.2"
     REDIS_7_0 = "7.0"
+    REDIS_8_2 = "8.2"
 
 
 PLACEHOLDER = ">PASSWORD"
@@ -49,17 +52,21 @@ PLACEHOLDER = ">PASSWORD"
 _LOGIN = ("client|setname", "ping", "select")
 _SCRIPTS = ("eval", "evalsha")
 _LOOK = (
-    "exists", "time", "type", "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xlen", "xpending", "xrange", "xread", "xrevrange",
-    "zcard",
+    "exists", "hgetall", "time", "type", "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xlen", "xpending", "xrange", "xread",
+    "xrevrange", "zcard",
 )  # fmt: skip
 
 WRITES: Sequence[str] = tuple(sorted({"get", "hget", *(command.lower() for command in TRANSACTION_COMMANDS)}))
 """What `ctx.transaction` needs on its keys: its commands, and to see whether a number is one."""
 
+TRIMS: Sequence[str] = ("xackdel", "xlen", "xtrim")
+"""What a worker needs where its program has a `Retention`; it does without XACKDEL where the server does not know it."""
+
 COMMANDS: Mapping[Role, tuple[str, ...]] = {
     Role.WORKER: (
-        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hlen", "hrandfield", "hscan", "hset",
-        "pexpire", "pttl", "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer",
+        *_LOGIN, *_SCRIPTS, "client|id", "client|unblock", "exists", "get", "hdel", "hget", "hgetall", "hlen", "hrandfield", "hscan",
+        "hset", "pexpire", "pttl", "set", "time", "type", "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create",
+        "xgroup|delconsumer",
         "xinfo|consumers", "xinfo|groups", "xinfo|stream", "xpending", "xrange", "xread", "xreadgroup", "zadd", "zcard", "zrange",
         "zrangebyscore", "zrem", "zremrangebyrank", "zscore",
     ),
@@ -68,7 +75,7 @@ COMMANDS: Mapping[Role, tuple[str, ...]] = {
         "zadd", "zrem",
     ),
     Role.DASHBOARD: (*_LOGIN, *_LOOK),
-    Role.ADMIN: (*_LOGIN, *_SCRIPTS, *_LOOK, "xadd", "xdel"),
+    Role.ADMIN: (*_LOGIN, *_SCRIPTS, *_LOOK, "hdel", "hset", "xadd", "xdel"),
 }  # fmt: skip
 """The commands of each role, those inside its scripts included, by their names in ACL rules."""
 
@@ -95,11 +102,13 @@ def least_user(
     name: str | None = None,
     publishes_to: Sequence[str] = (),
     writes_to: Sequence[str] = (),
+    retention: bool = False,
     server: Server = Server.REDIS_7_0,
 ) -> User:
     """The user of `role` with the least rights on these streams and groups. Raises `SetupError` with the repair.
 
-    `writes_to` are the keys of a worker's transactions, as at a handler: names, or beginnings that end in `*`.
+    `writes_to` are the keys of a worker's transactions, as at a handler: names, or beginnings that end in `*`. `retention` says that its
+    program has a `Retention`.
     """
     if not streams:
         raise SetupError("name at least one stream: --stream orders")
@@ -113,6 +122,8 @@ def least_user(
         )
     if writes_to and role is not Role.WORKER:
         raise SetupError(f"only a worker's handlers have transactions: leave --writes-to out for a {role}")
+    if retention and role is not Role.WORKER:
+        raise SetupError(f"only a worker trims streams: leave --retention out for a {role}")
     for what in (*streams, *groups, *publishes_to, *writes_to):
         _check(what)
     user = f"streamworker-{role}" if name is None else name
@@ -123,8 +134,19 @@ def least_user(
     keys += _families(role, streams, groups, publishes_to, server)
     # What a transaction writes to is given to a script, and EVAL needs both rights to each key.
     keys += [_pattern_of_any(key, server) for key in writes_to]
-    commands = [f"+{command}" for command in sorted({*COMMANDS[role], *(WRITES if writes_to else ())})]
+    if retention:
+        keys += [_pattern(trim_key(stream), "RW", server) for stream in dict.fromkeys((*streams, *publishes_to))]
+    commands = [f"+{command}" for command in sorted({*COMMANDS[role], *_for(writes_to, retention, server)})]
     return User(user, role, ("reset", "on", PLACEHOLDER, "resetchannels", *keys, "-@all", *commands))
+
+
+def _for(writes_to: Sequence[str], retention: bool, server: Server) -> Iterator[str]:
+    """The commands that not every program needs."""
+    if writes_to:
+        yield from WRITES
+    if retention:
+        # A server refuses a rule with a command that it does not know.
+        yield from TRIMS if server is Server.REDIS_8_2 else (command for command in TRIMS if command != "xackdel")
 
 
 def _key_rights(role: Role, streams: Sequence[str], groups: Sequence[str], publishes_to: Sequence[str]) -> dict[str, str]:
@@ -150,13 +172,11 @@ def _key_rights(role: Role, streams: Sequence[str], groups: Sequence[str], publi
 def _group_rights(role: Role, keys: GroupKeys) -> dict[str, str]:
     match role:
         case Role.WORKER:
-            return dict.fromkeys(
-                (keys.stream, keys.due, keys.parked, keys.retry, keys.dead_letters, keys.sweep, keys.settled, keys.known), "RW"
-            )
+            return dict.fromkeys(keys.all, "RW")
         case Role.ADMIN:
-            return dict.fromkeys((keys.stream, keys.due), "R") | dict.fromkeys((keys.retry, keys.dead_letters), "RW")
+            return dict.fromkeys((keys.stream, keys.due), "R") | dict.fromkeys((keys.retry, keys.dead_letters, keys.paused), "RW")
         case _:
-            return dict.fromkeys((keys.stream, keys.due, keys.retry, keys.dead_letters), "R")
+            return dict.fromkeys((keys.stream, keys.due, keys.retry, keys.dead_letters, keys.paused), "R")
 
 
 def _add(rights: dict[str, str], key: str, right: str) -> None:
@@ -210,12 +230,13 @@ def _escaped(character: str) -> str:
 def _families(
     role: Role, streams: Sequence[str], groups: Sequence[str], publishes_to: Sequence[str], server: Server
 ) -> Iterator[str]:
-    """Keys whose names nobody knows beforehand: those of given names, ticks, replies, dedupe ids, and of what was done."""
+    """Keys whose names nobody knows beforehand: those of given names, rates, ticks, replies, dedupe ids, and of what was done."""
     targets = dict.fromkeys((*streams, *publishes_to))
     starts: list[str] = []
     if role is Role.WORKER:
         pairs = list(product(streams, groups))
         starts += [name_claim(*pair, "") for pair in pairs] + [done_marker(*pair, "", "").removesuffix(":") for pair in pairs]
+        starts += [rate_key(*pair, "") for pair in pairs]
         starts += [tick_key(stream, "") for stream in targets]
     if role in (Role.WORKER, Role.PUBLISHER):
         starts += [reply_key(stream, "") for stream in targets]

@@ -29,8 +29,11 @@ Writes = Annotated[
     list[str] | None,
     typer.Option("--writes-to", metavar="KEY", help="A key of a worker's transactions; a * at the end stands for any rest."),
 ]
+Retains = Annotated[bool, typer.Option("--retention", help="The worker's program has a Retention: it trims its streams.")]
 Name = Annotated[str | None, typer.Option("--user", metavar="NAME", help="The user's name; streamworker-ROLE unless told.")]
-ServerOption = Annotated[Server, typer.Option("--server", help="6.2: without rights to read or write alone. 7.0: also Valkey.")]
+ServerOption = Annotated[
+    Server, typer.Option("--server", help="6.2: without rights to read or write alone. 7.0: also Valkey. 8.2: with XACKDEL.")
+]
 OutputForm = Annotated[Form, typer.Option("--output", "-o", help="text: a line for redis-cli; json: the rules one by one.")]
 
 
@@ -41,6 +44,7 @@ def acl(
     group: Groups = None,
     publishes_to: Targets = None,
     writes_to: Writes = None,
+    retention: Retains = False,
     user: Name = None,
     server: ServerOption = Server.REDIS_7_0,
     output: OutputForm = Form.TEXT,
@@ -53,7 +57,9 @@ def acl(
     with sentences_for_errors():
         groups, targets = [] if group is None else group, [] if publishes_to is None else publishes_to
         writes = [] if writes_to is None else writes_to
-        found = least_user(role, stream, groups, name=user, publishes_to=targets, writes_to=writes, server=server)
+        found = least_user(
+            role, stream, groups, name=user, publishes_to=targets, writes_to=writes, retention=retention, server=server
+        )
     if output is Form.JSON:
         print_json({"user": found.name, "role": found.role, "rules": found.rules})
     else:

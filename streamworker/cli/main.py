@@ -9,14 +9,15 @@ from streamworker.cli import (
     dead_letter_commands,
     demo_command,
     entry_commands,
+    flow_commands,
     health_command,
     worker_commands,
 )
 from streamworker.cli.root import app
 
 __all__ = [
-    "acl_command", "bench_command", "dead_letter_commands", "demo_command", "entry_commands", "health_command", "main",
-    "worker_commands",
+    "acl_command", "bench_command", "dead_letter_commands", "demo_command", "entry_commands", "flow_commands",
+    "health_command", "main", "worker_commands",
 ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ Target = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option("--workers", "-w", help="How many processes; above 1 with a supervisor. Default: 1.")]
 Concurrency = Annotated[int | None, typer.Option("--concurrency", "-c", help="Deliveries in flight per handler. Default: 10.")]
+MaxConcurrency = Annotated[int | None, typer.Option(help="Handlers running at once in a process, over all. Default: no limit.")]
 InFlightBytes = Annotated[
     str | None, typer.Option(help="About how many bytes of entries to hold at a time, such as 64MB. Default: 64MB.")
 ]
@@ -46,6 +47,7 @@ def run(  # a command's options
     redis_url: RedisUrl = None,
     workers: Workers = None,
     concurrency: Concurrency = None,
+    max_concurrency: MaxConcurrency = None,
     in_flight_bytes: InFlightBytes = None,
     handler: Only = None,
     exclude: Exclude = None,
@@ -67,6 +69,7 @@ def run(  # a command's options
         "redis_url": redis_url,
         "workers": workers,
         "concurrency": concurrency,
+        "max_concurrency": max_concurrency,
         "in_flight_bytes": in_flight_bytes,
         "handlers": tuple(handler) if handler else None,
         "exclude": tuple(exclude) if exclude else None,

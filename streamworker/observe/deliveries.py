@@ -19,8 +19,11 @@ def tells_successes(log: Any) -> bool:
     return is_enabled_for is None or bool(is_enabled_for(logging.DEBUG))
 
 
-def log_verdict(log: Any, delivery: Delivery, handler: Handler | None, verdict: Verdict, seconds: float) -> None:
-    """Say what becomes of this delivery. Successes are debug lines, so that a fast worker is not slowed by its log."""
+def log_verdict(
+    log: Any, delivery: Delivery, handler: Handler | None, verdict: Verdict, seconds: float, *, held_back: bool = False
+) -> None:
+    """Say what becomes of this delivery. Successes are debug lines, so that a fast worker is not slowed by its log, and so is what was
+    `held_back` because nothing of its handler may start now."""
     facts = {
         "stream": delivery.stream,
         "entry_id": delivery.id,
@@ -31,6 +34,9 @@ def log_verdict(log: Any, delivery: Delivery, handler: Handler | None, verdict: 
     match verdict:
         case Ack():
             log.debug("delivery.acked", **facts)
+        case RetryLater() | Release() if held_back:
+            after_s = round(verdict.after.total_seconds(), 3) if isinstance(verdict, RetryLater) else None
+            log.debug("delivery.held_back", **facts, after_s=after_s)
         case RetryLater(after=after, error=error):
             error_text = None if error is None else cap(describe(error), LINE_LIMIT)
             log.warning("delivery.retrying", **facts, after_s=round(after.total_seconds(), 3), error=error_text)

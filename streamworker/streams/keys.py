@@ -8,13 +8,23 @@ an operator may look at them with redis-cli.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from streamworker.errors import SetupError
 
 
+class Removal(IntEnum):
+    """What of ours removes entries of a stream, in the numbers of `scripts/fence.lua`. Where anything does, that an entry is gone does not
+    tell that somebody has trimmed it while it was pending."""
+
+    NEVER = 0
+    TRIMMED = 2
+    WHEN_ACKED = 3
+
+
 @dataclass(frozen=True, slots=True)
 class GroupKeys:
-    """The keys of one consumer group on one stream."""
+    """The keys of one consumer group on one stream, and what removes entries of that."""
 
     stream: str
     due: str
@@ -24,16 +34,23 @@ class GroupKeys:
     sweep: str
     settled: str
     known: str
+    paused: str
+    removal: Removal = Removal.NEVER
+
+    def witnesses(self, key: str) -> list[str]:
+        """Where it is written down that an entry of this one of the two streams was trimmed while it was pending, if that is needed."""
+        return [self.settled] if self.removal and key == self.stream else []
 
     @property
     def all(self) -> tuple[str, ...]:
         """Every one of them."""
         return (
-            self.stream, self.due, self.parked, self.retry, self.dead_letters, self.sweep, self.settled, self.known
+            self.stream, self.due, self.parked, self.retry, self.dead_letters, self.sweep, self.settled, self.known,
+            self.paused,
         )  # fmt: skip
 
 
-def keys_of(stream: str, group: str) -> GroupKeys:
+def keys_of(stream: str, group: str, removal: Removal = Removal.NEVER) -> GroupKeys:
     """The keys that belong to `group` on `stream`."""
     tagged = tag(stream)
     return GroupKeys(
@@ -45,12 +62,19 @@ def keys_of(stream: str, group: str) -> GroupKeys:
         sweep=f"{tagged}:sw:sweep:{group}",
         settled=f"{tagged}:sw:settled:{group}",
         known=f"{tagged}:sw:known:{group}",
+        paused=f"{tagged}:sw:paused:{group}",
+        removal=removal,
     )
 
 
 def name_claim(stream: str, group: str, consumer: str) -> str:
     """The key that says that a consumer's given name is in use."""
     return f"{tag(stream)}:sw:name:{group}:{consumer}"
+
+
+def rate_key(stream: str, group: str, handler: str) -> str:
+    """The key that says when the next delivery of a handler with a `rate_limit` may start; `stream` is its first one."""
+    return f"{tag(stream)}:sw:rate:{group}:{handler}"
 
 
 def done_marker(stream: str, group: str, handler: str, key: str) -> str:
@@ -62,6 +86,11 @@ def schedule_keys(stream: str) -> tuple[str, str]:
     """The sorted set of the due times of what is scheduled for a stream, and the hash of its entries."""
     tagged = tag(stream)
     return f"{tagged}:scheduled", f"{tagged}:scheduled:entries"
+
+
+def trim_key(stream: str) -> str:
+    """The key that says that a worker has lately looked what of the stream can go."""
+    return f"{tag(stream)}:sw:trim"
 
 
 def tick_key(stream: str, name: str) -> str:

@@ -121,21 +121,32 @@ async def reclaim(
     most_bytes: int,
     not_after_ms: int,
     lost: Collection[str] = (),
+    witnesses: Sequence[str] = (),
 ) -> tuple[Page | None, int]:
     """Take over entries that have been idle for a whole lease, one page from `cursor` on; counts a crash of each that may have run.
 
-    It ends with the entry that fills `most_bytes`. `lost` are those that we hold without a lease: they are left to others. Answers the
-    server's time in ms beside the page, which is `None` when that time is past `not_after_ms`: then nothing was taken.
+    It ends with the entry that fills `most_bytes`. `lost` are those that we hold without a lease: they are left to others; `witnesses` is
+    where what was trimmed is written down, see `GroupKeys.witnesses`. Answers the server's time in ms beside the page, which is `None`
+    when that time is past `not_after_ms`: then nothing was taken.
     """
     arguments: list[Argument] = [group, consumer, lease_ms, cursor, count, not_after_ms, most_bytes, *lost]
-    now_ms, too_late, following, entries, trimmed = await script("reclaim").run(link, [key], arguments)
+    now_ms, too_late, following, entries, trimmed = await script("reclaim").run(link, [key, *witnesses], arguments)
     if too_late:
         return None, now_ms
     return _page(key, None if following == b"0-0" else following.decode(), entries, trimmed), now_ms
 
 
 async def reconcile(
-    link: Link, key: str, group: str, consumer: str, *, cursor: str, held: Collection[str], died: bool, most_bytes: int
+    link: Link,
+    key: str,
+    group: str,
+    consumer: str,
+    *,
+    cursor: str,
+    held: Collection[str],
+    died: bool,
+    most_bytes: int,
+    witnesses: Sequence[str] = (),
 ) -> tuple[Page, bool]:
     """Take up what is pending under our name and not held by us, one page from `cursor` on (`-`: from the beginning).
 
@@ -143,7 +154,7 @@ async def reconcile(
     that the last owner of this name is dead, which is written down for what is left, too.
     """
     arguments: list[Argument] = [group, consumer, cursor, RECONCILE_PAGE, int(died), most_bytes, *held]
-    following, entries, trimmed, left = await script("reconcile").run(link, [key], arguments)
+    following, entries, trimmed, left = await script("reconcile").run(link, [key, *witnesses], arguments)
     return _page(key, following.decode() or None, entries, trimmed), left > 0
 
 

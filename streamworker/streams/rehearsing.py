@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -52,10 +52,19 @@ async def move(link: Link, to_ms: int, by_ms: int) -> None:
     await script("rehearsal_move").run(link, [NOW], [to_ms, by_ms])
 
 
-async def look(link: Link, groups: Sequence[tuple[GroupKeys, str]], consumer: str, lease: timedelta) -> ToDo:
-    """What there is to do at this time of the test. What is pending with others for a `lease` has lapsed."""
+async def look(
+    link: Link,
+    groups: Sequence[tuple[GroupKeys, str]],
+    consumer: str,
+    lease: timedelta,
+    is_held_up: Callable[[str, str], bool],
+) -> ToDo:
+    """What there is to do at this time of the test. What is pending with others for a `lease` has lapsed; what lies unread in a stream
+    that `is_held_up` for its group is not to be done now."""
     keys = [key for of, _ in groups for key in (of.due, of.retry, of.stream)]
-    arguments: list[Argument] = [consumer, lease // timedelta(milliseconds=1), *(group for _, group in groups)]
+    arguments: list[Argument] = [consumer, lease // timedelta(milliseconds=1)]
+    for of, group in groups:
+        arguments += [group, int(is_held_up(of.stream, group))]
     due, lapsed, fresh, held, scheduled = await script("rehearsal_look").run(link, keys, arguments)
     return ToDo(due, lapsed, bool(fresh), held, sorted(key.decode() for key in scheduled))
 

@@ -10,7 +10,7 @@ from streamworker.streams import inspecting
 from streamworker.streams.faults import answered
 from streamworker.streams.keys import schedule_keys
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Link
+from streamworker.streams.wire import Link, Reply
 
 
 class Added(NamedTuple):
@@ -22,17 +22,27 @@ class Added(NamedTuple):
     refused: ServerError | None
 
 
-async def is_anything_scheduled(link: Link, streams: Sequence[str]) -> bool:
-    """Whether the script has anything to look at; where nothing is scheduled, asking that is all that is done each second."""
-    return await inspecting.existing(link, [key for stream in streams for key in schedule_keys(stream)]) > 0
+class Looked(NamedTuple):
+    """In how many ms the next one is due (`None`: none waits), what happened, and what the hashes of pauses hold (`read_pauses`)."""
+
+    next_due_ms: int | None
+    happened: list[Added]
+    pauses: list[Reply]
 
 
-async def publish_due(link: Link, streams: Sequence[str], *, limit: int) -> tuple[int | None, list[Added]]:
-    """Add up to `limit` entries that are due to each stream; answers ms until the next one is (`None`: none waits), and what happened."""
+async def look(link: Link, streams: Sequence[str], *, limit: int, pauses: Sequence[str]) -> Looked:
+    """As `publish_due`, where there is anything to look at: an idle worker asks each second, and the script looks at each key by itself."""
+    if await inspecting.existing(link, [key for stream in streams for key in schedule_keys(stream)] + list(pauses)) == 0:
+        return Looked(None, [], [[] for _ in pauses])
+    return await publish_due(link, streams, limit=limit, pauses=pauses)
+
+
+async def publish_due(link: Link, streams: Sequence[str], *, limit: int, pauses: Sequence[str] = ()) -> Looked:
+    """Add up to `limit` entries that are due to each stream; and look into the hashes of `pauses`."""
     keys = [key for stream in streams for key in (*schedule_keys(stream), stream)]
-    wait, *told = await script("publish_due").run(link, keys, [limit])
+    wait, held, *told = await script("publish_due").run(link, [*keys, *pauses], [limit, len(streams)])
     happened = [
         Added(streams[int(number) - 1], added, damaged, answered(text.decode(errors="backslashreplace")) if text else None)
         for number, added, damaged, text in told
     ]
-    return (None if wait < 0 else int(wait)), happened
+    return Looked(None if wait < 0 else int(wait), happened, held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from streamworker.delivery import Fields, Lease, Outgoing
 from streamworker.effects import Write
@@ -36,11 +37,18 @@ async def ack_ids(link: Link, group: str, key: str, entry_ids: Sequence[bytes]) 
     return int(await link.call("XACK", key, group, *entry_ids))
 
 
+async def ack_and_delete(link: Link, group: str, leases: Sequence[Lease], *, xackdel: bool) -> tuple[int, bool]:
+    """As `ack`, and delete what every group has acknowledged by now. `xackdel` says whether the server may know XACKDEL; so is answered."""
+    entry_ids = [lease.entry_id for lease in leases]
+    acked, knows = await script("ack_and_delete").run(link, [leases[0].key], [group, int(xackdel), *entry_ids])
+    return int(acked), bool(knows)
+
+
 async def commit(
     link: Link, group: str, keys: GroupKeys, lease: Lease, publishes: Sequence[Outgoing], writes: Sequence[Write] = ()
 ) -> bool:
     """Acknowledge, publish and write together; false when somebody else has settled the entry, and then nothing was written."""
-    arguments = _fence(group, lease)
+    arguments = _fence(group, keys, lease)
     for outgoing in publishes:
         if outgoing.is_reply:
             arguments += ["REPLY", len(outgoing.fields), *outgoing.fields]
@@ -57,13 +65,13 @@ async def retry_later(
     link: Link, group: str, keys: GroupKeys, lease: Lease, *, delay_ms: int, original_id: str, envelope: bytes
 ) -> bool:
     """Park the entry until it is due; false when it is not ours any more."""
-    arguments = [*_fence(group, lease), delay_ms, original_id, envelope]
+    arguments = [*_fence(group, keys, lease), delay_ms, original_id, envelope]
     return bool(await script("settle_retry").run(link, [*_fenced(keys, lease), keys.parked, keys.due], arguments))
 
 
 async def release(link: Link, group: str, keys: GroupKeys, lease: Lease, *, envelope: bytes) -> bool:
     """Give the entry to whoever reads next; false when it is not ours any more."""
-    arguments = [*_fence(group, lease), envelope]
+    arguments = [*_fence(group, keys, lease), envelope]
     return bool(await script("settle_release").run(link, [*_fenced(keys, lease), keys.retry], arguments))
 
 
@@ -71,7 +79,7 @@ async def dead_letter(
     link: Link, group: str, keys: GroupKeys, lease: Lease, *, fields: Fields, keep_last: int | None, reply: Outgoing | None = None
 ) -> bool:
     """Write the dead letter, and the reply if one is asked for, and acknowledge; false when the entry is not ours any more."""
-    arguments = [*_fence(group, lease), "" if keep_last is None else keep_last, len(fields), *fields]
+    arguments = [*_fence(group, keys, lease), "" if keep_last is None else keep_last, len(fields), *fields]
     its_keys = [*_fenced(keys, lease), keys.dead_letters]
     if reply is not None:
         its_keys.append(reply.stream)
@@ -86,10 +94,9 @@ async def promote(link: Link, keys: GroupKeys, *, limit: int, cursor: int = 0) -
     return Promotion(moved, hollow, None if wait < 0 else wait, int(following))
 
 
-async def renew(link: Link, group: str, leases: Sequence[Lease]) -> set[str]:
+async def renew(link: Link, group: str, leases: Sequence[Lease], witnesses: Sequence[str] = ()) -> set[str]:
     """Renew leases of one stream and consumer; answers the ids of the entries that are not ours any more."""
-    lost = await script("renew").run(link, [leases[0].key], renewal(group, leases))
-    return {raw.decode() for raw in lost}
+    return told_of(await script("renew").run(link, [leases[0].key, *witnesses], renewal(group, leases)))[0]
 
 
 async def recount(
@@ -97,7 +104,7 @@ async def recount(
 ) -> bool:
     """Set the entry's turn and how many attempts have `failed` in its place, and note that it `outstayed` its time alone; false when it
     is not ours any more."""
-    arguments = [*_fence(group, lease), turn, int(outstayed), lease.failed if failed is None else failed]
+    arguments = [*_fence(group, keys, lease), turn, int(outstayed), lease.failed if failed is None else failed]
     return bool(await script("recount").run(link, _fenced(keys, lease), arguments))
 
 
@@ -115,11 +122,17 @@ def renewal(group: str, leases: Sequence[Lease]) -> list[Argument]:
     return [group, leases[0].consumer, int(leases[0].of_retry), *tokens]
 
 
+def told_of(renewed: Any) -> tuple[set[str], list[str]]:
+    """What a renewal answers: the entries that are not ours any more, and those of ours that were trimmed away."""
+    lost, trimmed = renewed
+    return {raw.decode() for raw in lost}, [raw.decode() for raw in trimmed]
+
+
 def _fenced(keys: GroupKeys, lease: Lease) -> list[str]:
     """The keys that every fenced script starts with."""
     return [lease.key, keys.settled]
 
 
-def _fence(group: str, lease: Lease) -> list[Argument]:
+def _fence(group: str, keys: GroupKeys, lease: Lease) -> list[Argument]:
     """The arguments that every fenced script starts with; entries of the retry stream are removed when they are settled."""
-    return [group, lease.consumer, lease.entry_id, lease.turn, int(lease.of_retry)]
+    return [group, lease.consumer, lease.entry_id, lease.turn, 1 if lease.of_retry else int(keys.removal)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -51,7 +51,9 @@ def ready(seen: Seen, limit: timedelta) -> Verdict:
     findings = _find(seen, lambda watched: _ready(watched, limit))
     if seen.draining:
         return Verdict(False, "draining", findings)
-    return _any(findings)
+    verdict = _any(findings)
+    alarms = _alarms(watched.status for watched in seen.children) if verdict.ok else ()
+    return replace(verdict, reason="; ".join((verdict.reason, *alarms)))
 
 
 def started(seen: Seen, limit: timedelta) -> Verdict:
@@ -96,7 +98,8 @@ def _starting(status: Status | None) -> str:
 
 def _reading(status: Status) -> str:
     if status.reading:
-        return f"reading, but not {', '.join(status.troubled)}" if status.troubled else "reading"
+        reading = f"reading, but not {', '.join(status.troubled)}" if status.troubled else "reading"
+        return "; ".join((reading, *_alarms([status])))
     if status.paused:
         return "paused"
     if not status.connected:
@@ -104,6 +107,17 @@ def _reading(status: Status) -> str:
     if status.solitary:
         return "an entry whose worker died runs alone, or waits for that: nothing else begins"
     return f"cannot read {', '.join(status.troubled)}"
+
+
+def _alarms(statuses: Iterable[Status | None]) -> Iterator[str]:
+    """What somebody should look at though all is well with the workers."""
+    told = [status for status in statuses if status is not None]
+    trimmed = sum(status.trimmed for status in told)
+    if trimmed:
+        yield f"{trimmed:,} found trimmed while pending"
+    held_back = sorted({held for status in told for held in status.held_back})
+    if held_back:
+        yield f"held back: {', '.join(held_back)}"
 
 
 def _is_stale(watched: Watched, limit: timedelta) -> bool:

@@ -27,6 +27,10 @@ class Alarms:
         self.now_ms: int = 0
         self._alarms: list[Alarm] = []
 
+    def seconds(self) -> float:
+        """The test's time in seconds."""
+        return self.now_ms / 1000
+
     def call_later(self, seconds: float, call: Callable[[], None]) -> Alarm:
         """Call in so many seconds of the test's time."""
         alarm = Alarm(self.now_ms + ceil(seconds * 1000), call)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from streamworker.streams import inspecting, rehearsing, scheduling, settling
@@ -12,6 +12,7 @@ from streamworker.testing.alarms import Alarms
 from streamworker.testing.process import LEASE
 from streamworker.worker.bindings import Binding
 from streamworker.worker.ticker import Ticker
+from streamworker.worker.trimmer import Trimmer
 
 PAGE = 1_000
 MILLISECOND = timedelta(milliseconds=1)
@@ -20,7 +21,8 @@ MILLISECOND = timedelta(milliseconds=1)
 class Clock:
     """The time of one worker's test, which reads `bindings` as `consumer`. What is pending with others lapses after `lease`.
 
-    `alarms` and `tickers` are moved along.
+    `alarms` and `tickers` are moved along, and `trimmer` removes what has become too old. `is_held_up` says of a stream and a group whether
+    nobody reads it at this time.
     """
 
     def __init__(
@@ -31,6 +33,8 @@ class Clock:
         lease: timedelta,
         alarms: Alarms,
         tickers: Sequence[Ticker],
+        trimmer: Trimmer,
+        is_held_up: Callable[[str, str], bool],
     ) -> None:
         self._link = link
         self._bindings = bindings
@@ -41,6 +45,8 @@ class Clock:
         self._scheduled: Sequence[str] = ()
         self._alarms = alarms
         self._tickers = tickers
+        self._trimmer = trimmer
+        self._is_held_up = is_held_up
         self._ticked_ms: int | None = None
 
     @property
@@ -58,8 +64,9 @@ class Clock:
         if self._ticked_ms != self.now_ms:
             for ticker in self._tickers:
                 await ticker.turn()
+            await self._trimmer.turn()
             self._ticked_ms = self.now_ms
-        to_do = await rehearsing.look(self._link, self._groups, self._consumer, LEASE)
+        to_do = await rehearsing.look(self._link, self._groups, self._consumer, LEASE, self._is_held_up)
         self._scheduled = to_do.scheduled
         if to_do.due:
             for keys, _ in self._groups:

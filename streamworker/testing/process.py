@@ -50,20 +50,29 @@ class RehearsedProcess(WorkerProcess):
     def _consumer(self, group: str, bindings: Sequence[Binding], link: Link, state: Mapping[str, Any]) -> Consumer:
         consumer = super()._consumer(group, bindings, link, state)
         consumer.be_seen_by(self._witness)
-        consumer.be_woken_by(self._alarms.call_later)
+        consumer.be_driven_by(self._alarms.seconds, self._alarms.call_later)
         self.bindings += bindings
         return consumer
 
     @property
     def at_rest(self) -> int:
-        """How many of the entries in flight wait for the time of a retry in place."""
+        """How many of the entries in flight wait for a time of the test, or for a handler that is paused."""
         return sum(consumer.at_rest for consumer in self._consumers)
 
     async def heard_all(self, link: Link) -> list[Place] | None:
         """How far the listeners have heard, where that is everything; `None` where there is more. Asked over `link`."""
-        places = [listening.place for listening in self._beside.listenings]
-        caught_up = [await listening.is_caught_up(link) for listening in self._beside.listenings]
+        listenings = [] if self._beside is None else self._beside.listenings
+        places = [listening.place for listening in listenings]
+        caught_up = [await listening.is_caught_up(link) for listening in listenings]
         return places if all(caught_up) else None
+
+    async def learn_pauses(self, link: Link) -> None:
+        """See which handlers are paused, and not only when it is time to."""
+        await self._pauses.learn(link, self._stop_wanted)
+
+    def is_held_up(self, stream: str, group: str) -> bool:
+        """Whether what is in this stream is not read before the time of the test is moved, or a handler resumed."""
+        return any(consumer.gates.holds_up(stream, group) for consumer in self._consumers)
 
     def lose(self, lease: Lease, why: str) -> None:
         """Interrupt the handler that runs under this lease, and leave the entry to whoever has it."""

@@ -29,6 +29,7 @@ from streamworker.testing.process import RehearsedProcess, as_rehearsed
 from streamworker.testing.records import DeadLetterRecord, DeliveryRecord, PendingRecord, WaitingRecord, record_of
 from streamworker.testing.stage import stage
 from streamworker.worker.ticker import Ticker
+from streamworker.worker.trimmer import Trimmer
 from streamworker.worker.waiting import happens_within
 from streamworker.worker.watchdog import MARGIN
 
@@ -87,7 +88,9 @@ class TestWorker:
             log = structlog.get_logger("streamworker.worker")
             tickers = [exits.enter_context(closing(Ticker(schedule, self._link, log))) for schedule in self._app.schedules]
             reads = self._process.bindings
-            self._clock = Clock(self._link, reads, self._process.consumer, self._app.lease, self._alarms, tickers)
+            trimmer = Trimmer.of(self._app, self._link, self._process.consumer, log)
+            held_up = self._process.is_held_up
+            self._clock = Clock(self._link, reads, self._process.consumer, self._app.lease, self._alarms, tickers, trimmer, held_up)
             await self._clock.to_do()  # a schedule that is seen for the first time begins now
             self._exits = exits.pop_all()
         return self
@@ -107,11 +110,13 @@ class TestWorker:
         """Add an entry for a handler or listener of this app, as `app.publish` does; answers its id. Raises `LookupError` without one."""
         name = name_of_stream(stream, body)
         check_stream(self._app, name)
+        await self._process.learn_pauses(self._link)  # those that the test has just made
         return await self._app.publish(name, body, **options)
 
     async def add(self, stream: str, fields: Mapping[str | bytes, str | bytes]) -> str:
         """Add an entry of exactly these fields, as any other program could (XADD); answers its id."""
         check_stream(self._app, stream)
+        await self._process.learn_pauses(self._link)
         raw = [part if isinstance(part, bytes) else part.encode() for pair in fields.items() for part in pair]
         return await publishing.add(self._link, Outgoing(stream, raw))
 
@@ -234,6 +239,7 @@ class TestWorker:
 
     async def _is_idle(self) -> bool:
         self._check_alive()
+        await self._process.learn_pauses(self._link)
         if self._process.in_flight != self._process.at_rest:
             return False
         heard = await self._process.heard_all(self._link)

@@ -13,7 +13,7 @@ from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import settling
 from streamworker.streams.faults import sentence
-from streamworker.streams.keys import GroupKeys
+from streamworker.streams.keys import GroupKeys, Removal
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Tries
 from streamworker.worker.leases import LeaseKeeper
@@ -42,6 +42,8 @@ class Acks:
         self._link = link
         self._group = group
         self._stream_of = {key: of.stream for of in keys.values() for key in (of.stream, of.retry)}
+        self._deleted_when_acked = {stream for stream, of in keys.items() if of.removal is Removal.WHEN_ACKED}
+        self._xackdel = True
         self._leases = leases
         self._trouble = trouble
         self._log = log
@@ -131,12 +133,18 @@ class Acks:
 
     async def _send_chunk(self, link: Link, chunk: list[Lease]) -> bool:
         """Acknowledge entries of one stream; what the server did not take is gathered again, and that is answered with false."""
-        acked = await self._acked(chunk[0].key, settling.ack(link, self._group, chunk), len(chunk))
+        acked = await self._acked(chunk[0].key, self._ack(link, chunk), len(chunk))
         if acked:
             self._leases.drop(*chunk)
         else:
             # Kept even where the lease is lost by now: the entry was handled, and its ack prevents a further run.
             self.gather_all(chunk)
+        return acked
+
+    async def _ack(self, link: Link, chunk: list[Lease]) -> int:
+        if chunk[0].key not in self._deleted_when_acked:
+            return await settling.ack(link, self._group, chunk)
+        acked, self._xackdel = await settling.ack_and_delete(link, self._group, chunk, xackdel=self._xackdel)
         return acked
 
     async def _send_done(self, link: Link, chunk: list[Done]) -> bool:

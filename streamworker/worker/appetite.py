@@ -26,8 +26,11 @@ class Appetite:
     def count(self, rooms: Sequence[tuple[Pool, int]], coming: int = 0) -> int:
         """How many entries of each stream to ask for, so that there is room for all together; `coming` have come and are not yet held.
 
-        0 where there is no such number: more streams than places, or pools that differ so much that one would hold up the other.
+        0 where there is no such number: more streams than places, pools that differ so much that one would hold up the other, or streams
+        of different weights.
         """
+        if any(pool.shares is not None for pool, _ in rooms):
+            return 0
         counts = [room // pool.width for pool, room in rooms]
         fewest, left = min(counts), self._budget.left - coming * self._budget.expected
         if 4 * fewest < max(counts) or left <= 0:
@@ -44,7 +47,7 @@ class Appetite:
         for pool in pools:
             pool.look(now)
             room = pool.room - coming[pool]
-            if room < pool.width:
+            if room < max(1, pool.width):
                 return 0
             rooms.append((pool, room))
         return self.count(rooms, coming.total())

@@ -18,6 +18,7 @@ from streamworker.worker.batches import Batch
 from streamworker.worker.chain import WatchedBatch
 from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor
+from streamworker.worker.gates import Gates
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.places import wait_for_thread
 from streamworker.worker.runs import Run
@@ -33,10 +34,13 @@ HoldRoom: TypeAlias = Callable[[str, int], None]
 class BatchCarrier:
     """Carries the batches of one consumer. `settled` is told how many entries that a handler has seen have ended."""
 
-    def __init__(self, executor: Executor, leases: LeaseKeeper, acks: Acks, settled: Callable[[int], None], log: Any) -> None:
+    def __init__(
+        self, executor: Executor, leases: LeaseKeeper, acks: Acks, gates: Gates, settled: Callable[[int], None], log: Any
+    ) -> None:
         self._executor = executor
         self._leases = leases
         self._acks = acks
+        self._gates = gates
         self._settled = settled
         self._log = log
         self._tells_successes = tells_successes(log)
@@ -158,6 +162,8 @@ class BatchCarrier:
             self._acks.gather_all([trip.delivery.lease for trip in good])
             for trip in good if self._tells_successes else ():
                 log_verdict(self._log, trip.delivery, batch.handler, ACK, seconds)
+            if batch.handler.kill_switch is not None:
+                self._gates.note_good(batch.handler, batch.began, len(good))
             self._left(good, batch.handler.name)
         if batch.trips:
             self._settled(len(batch.trips))

@@ -27,6 +27,14 @@ class Batch:
         self.taken: int = 0
         self.has_ended: bool = False
 
+    def without_first(self, count: int) -> Batch:
+        """Keep the first entries, and give the rest as a batch of its own."""
+        rest = Batch(self.handler, self.closes_at)
+        rest.trips, self.trips = self.trips[count:], self.trips[:count]
+        rest.size = sum(trip.delivery.size for trip in rest.trips)
+        self.size -= rest.size
+        return rest
+
 
 class Line:
     """One handler's batches: the open one, those that are closed and wait for a place, and how many run.
@@ -39,7 +47,8 @@ class Line:
         self._limits = limits
         self._wait = limits.max_wait.total_seconds()
         self._places = places
-        self._running = 0
+        self.running: int = 0
+        """How many batches run."""
         self._closed: deque[Batch] = deque()
         self._open: Batch | None = None
 
@@ -61,19 +70,29 @@ class Line:
             return True
         return is_new
 
-    def take(self, now: float) -> Batch | None:
-        """A batch that may start now, if there is one; it counts as running from here on."""
-        if self._running >= self._places:
+    def take(self, now: float, most: int | None = None) -> Batch | None:
+        """A batch that may start now, if there is one; it counts as running from here on. Of `most` entries, the rest of it waits on."""
+        batch = self._next(now)
+        if batch is None or self.running >= self._places or most == 0:
             return None
-        batch: Batch | None
-        if self._closed:
-            batch = self._closed.popleft()
-        elif self._open is not None and self._open.closes_at < now:
-            batch, self._open = self._open, None
+        if batch is self._open:
+            self._open = None
         else:
-            return None
-        self._running += 1
+            self._closed.popleft()
+        self.running += 1
+        if most is not None and most < len(batch.trips):
+            self._closed.appendleft(batch.without_first(most))
         return batch
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait here."""
+        return sum(len(batch.trips) for batch in self._closed) + (0 if self._open is None else len(self._open.trips))
+
+    def due(self, now: float) -> int:
+        """How many entries the next batch has that waits for nothing but leave to start; 0 where there is none."""
+        batch = self._next(now)
+        return 0 if batch is None or self.running >= self._places else len(batch.trips)
 
     def hasten(self, now: float) -> bool:
         """Let the open batch wait no longer than until now; false where there is none that would."""
@@ -90,17 +109,22 @@ class Line:
 
     def join(self) -> None:
         """Something runs that did not wait here."""
-        self._running += 1
+        self.running += 1
 
     def release(self) -> None:
         """A batch of this line has ended."""
-        if self._running == 0:
+        if self.running == 0:
             raise ValueError("no batch runs")
-        self._running -= 1
+        self.running -= 1
 
     def due_at(self, now: float) -> float | None:
         """When the open batch has to be looked at; `None` where there is none, or nothing will happen by time alone."""
         return None if self._open is None or self._open.closes_at < now else self._open.closes_at
+
+    def _next(self, now: float) -> Batch | None:
+        if self._closed:
+            return self._closed[0]
+        return self._open if self._open is not None and self._open.closes_at < now else None
 
     def clear(self) -> Sequence[BatchedTrip]:
         """Take out everything that waits."""

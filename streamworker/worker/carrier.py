@@ -28,6 +28,7 @@ from streamworker.observe.deliveries import log_verdict, tells_successes
 from streamworker.policies import decide
 from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor
+from streamworker.worker.gates import Gates
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.once import Once
 from streamworker.worker.order import Order
@@ -46,13 +47,21 @@ class Carrier:
     """Carries the trips of one consumer. `settled` is told how many deliveries that a handler has seen have ended."""
 
     def __init__(
-        self, plan: Plan, executor: Executor, leases: LeaseKeeper, settlement: Settlement, settled: Callable[[int], None], log: Any
+        self,
+        plan: Plan,
+        executor: Executor,
+        leases: LeaseKeeper,
+        settlement: Settlement,
+        gates: Gates,
+        settled: Callable[[int], None],
+        log: Any,
     ) -> None:
         self._plan = plan
         self._executor = executor
         self._leases = leases
         self._settlement = settlement
         self._acks = settlement.acks
+        self._gates = gates
         self._settled = settled
         self._log = log
         self._types_of = {binding.keys.stream: binding.known_types for binding in plan.bindings}
@@ -97,6 +106,8 @@ class Carrier:
                 return self._guarded(trip, self._settle_and_leave(trip, outcome))
             # By far the most frequent end: nothing is left to do that could fail or has to be waited for, and no thread was needed.
             self._acks.gather(delivery.lease)
+            if handler.kill_switch is not None:
+                self._gates.note(delivery, handler, ACK, trip.began)
             if self.tells_successes:
                 self._tell(trip, SUCCEEDED, ACK)
             trip.has_left = True
@@ -144,7 +155,8 @@ class Carrier:
         await self._settle_and_leave(trip, outcome)
 
     async def _settle_and_leave(self, trip: Trip, outcome: Outcome) -> None:
-        if outcome is SUCCEEDED and not self.tells_successes:
+        switch = None if trip.handler is None else trip.handler.kill_switch
+        if outcome is SUCCEEDED and switch is None and not self.tells_successes:
             # What `decide` says of it is known, and nobody wants to hear it.
             self._acks.gather(trip.delivery.lease)
             await self._acks.catch_up()
@@ -180,13 +192,16 @@ class Carrier:
             self._tell(trip, outcome, verdict)
         if trip.ticket is not None and isinstance(verdict, RetryLater):
             await self._order.stay(trip, verdict)
-            return
-        await self._settlement.settle(delivery, handler, dead_letter, verdict)
+        else:
+            await self._settlement.settle(delivery, handler, dead_letter, verdict)
         if isinstance(verdict, Ack) and self.tells_successes:  # only now, for what it publishes may be refused
             self._tell(trip, outcome, verdict)
+        if handler is not None and handler.kill_switch is not None:
+            self._gates.note(delivery, handler, verdict, trip.began)
 
     def _tell(self, trip: Trip, outcome: Outcome, verdict: Verdict) -> None:
-        log_verdict(self._log, trip.delivery, trip.handler, verdict, perf_counter() - trip.began)
+        held_back = isinstance(outcome, Interrupted) and outcome.why is Interruption.HELD_BACK
+        log_verdict(self._log, trip.delivery, trip.handler, verdict, perf_counter() - trip.began, held_back=held_back)
         if self._witness is not None:
             self._witness(trip.delivery, trip.handler, outcome, verdict)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamworker.errors import SetupError
 from streamworker.handlers import Handler, OnGroupLost
+from streamworker.retention import Retention
 from streamworker.settings import Settings
-from streamworker.streams.keys import keys_of
+from streamworker.streams.keys import Removal, keys_of
 from streamworker.worker.bindings import Binding
 
 
@@ -38,7 +39,9 @@ def choose_handlers(handlers: Sequence[Handler], settings: Settings, *, may_be_n
     return chosen
 
 
-def bindings_of(handlers: Sequence[Handler], on_group_lost: OnGroupLost, log: Any) -> dict[str, list[Binding]]:
+def bindings_of(
+    handlers: Sequence[Handler], on_group_lost: OnGroupLost, log: Any, retentions: Mapping[str, Retention]
+) -> dict[str, list[Binding]]:
     """What these handlers read, by group."""
     routes: dict[tuple[str, str], dict[str | None, Handler]] = defaultdict(dict)
     for handler in handlers:
@@ -47,5 +50,12 @@ def bindings_of(handlers: Sequence[Handler], on_group_lost: OnGroupLost, log: An
     by_group: dict[str, list[Binding]] = defaultdict(list)
     for (group, stream), of_type in routes.items():
         start = next(iter(of_type.values())).start
-        by_group[group].append(Binding(keys_of(stream, group), group, start, of_type, log, on_group_lost))
+        keys = keys_of(stream, group, _removal(retentions.get(stream)))
+        by_group[group].append(Binding(keys, group, start, of_type, log, on_group_lost))
     return by_group
+
+
+def _removal(retention: Retention | None) -> Removal:
+    if retention is None or retention.keeps_all:
+        return Removal.NEVER
+    return Removal.WHEN_ACKED if retention.delete_when_acked else Removal.TRIMMED

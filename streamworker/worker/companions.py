@@ -1,4 +1,4 @@
-"""What a worker process does beside consuming: it adds what is scheduled, ticks and listens."""
+"""What a worker process does beside consuming: it adds what is scheduled, ticks, listens and trims."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from streamworker.streams.connections import Endpoint
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.listening import Listening
+from streamworker.worker.pausing import PauseWatch
 from streamworker.worker.scheduler import Scheduler
 from streamworker.worker.ticker import Ticker
+from streamworker.worker.trimmer import Trimmer
 
 
 class Companions:
@@ -25,16 +27,19 @@ class Companions:
         link: Link,
         bindings: Iterable[Sequence[Binding]],
         state: Mapping[str, Any],
+        pauses: PauseWatch,
+        consumer: str,
         log: Any,
     ) -> None:
-        self._scheduler = Scheduler(link, bindings, log)
+        self._scheduler = Scheduler(link, bindings, pauses, log)
         self._tickers = [Ticker(schedule, link, log) for schedule in app.schedules]
         self.listenings: list[Listening] = [Listening(listener, endpoint, state, log) for listener in app.listeners]
+        self.trimmer: Trimmer = Trimmer.of(app, link, consumer, log)
 
     def parts(self) -> list[Coroutine[Any, Any, None]]:
         """What is to be run."""
         ticking, listening = [one.run() for one in self._tickers], [one.run() for one in self.listenings]
-        return [self._scheduler.run(), *ticking, *listening]
+        return [self._scheduler.run(), self.trimmer.run(), *ticking, *listening]
 
     @property
     def began(self) -> list[asyncio.Event]:

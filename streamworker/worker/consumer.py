@@ -18,7 +18,9 @@ from streamworker.worker.batch_carrier import BatchCarrier
 from streamworker.worker.carrier import Carrier, Witness
 from streamworker.worker.crew import Crew
 from streamworker.worker.executor import Executor
+from streamworker.worker.gates import Gates
 from streamworker.worker.gathering import Gathering
+from streamworker.worker.ghosts import Ghosts
 from streamworker.worker.intake import Intake
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.lot_carrier import LotCarrier, nothing_broken
@@ -58,31 +60,46 @@ class Consumer:
         keys = {binding.keys.stream: binding.keys for binding in plan.bindings}
         self._isolation = plan.isolation
         self._claim = self._name_claim() if plan.named else None
+        self._ghosts = ghosts = Ghosts(log)
+        witnesses = {stream: of.witnesses(stream) for stream, of in keys.items()}
+        renewable, dropped = self._can_renew_again, plan.isolation.changed
         self._leases = LeaseKeeper(
-            plan.endpoint, plan.group, plan.lease, self._lease_lost, self._can_renew_again, plan.isolation.changed, log, self._claim
+            plan.endpoint, plan.group, plan.lease, self._lease_lost, renewable, dropped, ghosts, log, self._claim, witnesses
         )
         self._promoter = Promoter(link, plan.bindings, log)
         self._settlement = Settlement(link, plan.group, keys, self._leases, log, self._promoter.expect)
-        self._carrier = Carrier(plan, executor, self._leases, self._settlement, settled, log)
+        self.gates: Gates = Gates(plan, link, pools, log)
+        """What may hold up handlers beside their places."""
+        self._carrier = Carrier(plan, executor, self._leases, self._settlement, self.gates, settled, log)
         self._crew = Crew(self._carrier.carry, self._carrier.was_cancelled, self._spawn)
-        self._batches = batches = BatchCarrier(executor, self._leases, self._settlement.acks, settled, log)
+        self._batches = batches = BatchCarrier(executor, self._leases, self._settlement.acks, self.gates, settled, log)
         self._batch_crew = Crew(batches.carry, batches.was_cancelled, self._spawn)
         acks = self._settlement.acks
         self._lots = lots = LotCarrier(plan, executor, self._leases, acks, self._carrier, pools, settled, self._room_opened, log)
         self._lot_crew = Crew(lots.carry, nothing_broken, self._spawn)
-        self._gathering = gathering = Gathering(plan, pools, self._batch_crew.start)
+        self._gathering = gathering = Gathering(plan, pools, self.gates, self._batch_crew.start)
         self._order = order = Order(plan, link, self._leases, pools, self._crew.start, log)
-        self._intake = intake = Intake(plan, link, self._leases, pools, order, gathering, lots, self._crew.start, log)
+        self._intake = intake = Intake(
+            plan, link, self._leases, pools, order, gathering, lots, self.gates, self._crew.start, ghosts, log
+        )
         self._turns = turns = Turns(plan, pools, order, gathering, self._crew.start)
         lots.connect(self._lot_crew.start, self._lot_crew.go_on_with, turns.start_what_may)
-        suspects = Suspects(plan.isolation, link, batches.run_alone, turns.join_lane, log)
+        suspects = Suspects(plan.isolation, link, self.gates, batches.run_alone, turns.join_lane, log)
         once = Once(link, keys, plan.isolation.ending, log)
         self._carrier.connect(suspects, once, order, self._crew.start, self._place_freed)
         batches.connect(self._crew.start, self._places_freed, gathering.ended, gathering.hold_room)
         guard = SweepGuard(plan.lease, monotonic())
         self._reader = Reader(plan, link, pools, intake, guard, self._settlement.acks, lambda: self._promoter.expect(0), log)
         self._reclaimer = Reclaimer(plan, link, intake, guard, self._reader.doubt, log)
+        self.gates.connect(turns.waiting, turns.put_aside, self._gate_opened, self._reader.look_again)
         plan.isolation.join(self)
+        if plan.ceiling is not None:
+            plan.ceiling.start_by(turns.start_what_may)
+
+    def _gate_opened(self, pool: Pool) -> None:
+        self._turns.start_what_may()
+        if self._reader.wants_room:
+            self._reader.room_opened(pool)
 
     def _place_freed(self, trip: Trip) -> None:
         if trip.delivery.lease.lost:
@@ -111,7 +128,8 @@ class Consumer:
         self._leases.start()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                helpers = [self._tasks.create_task(part) for part in (self._settlement.acks.run(), self._reader.parked.run())]
+                beside = (self._settlement.acks.run(), self._reader.parked.run(), self.gates.run())
+                helpers = [self._tasks.create_task(part) for part in beside]
                 sources = [self._tasks.create_task(part.run()) for part in (self._reader, self._reclaimer, self._promoter)]
                 await self._drain_wanted.wait()
                 await self._drain(sources)
@@ -154,9 +172,10 @@ class Consumer:
         """Tell `witness` of every delivery what happened to it and what was decided."""
         self._carrier.be_seen_by(witness)
 
-    def be_woken_by(self, call_later: CallLater) -> None:
-        """Have this call when what is retried in its place is due, in place of the event loop."""
+    def be_driven_by(self, clock: Callable[[], float], call_later: CallLater) -> None:
+        """Take the time of gates and of what is retried in its place from these, and not from the event loop."""
         self._order.be_woken_by(call_later)
+        self.gates.be_driven_by(clock, call_later)
 
     def lose(self, lease: Lease, why: str) -> None:
         """Give a lease up, and interrupt the handler that runs under it; the entry stays pending with whoever has it."""
@@ -173,8 +192,8 @@ class Consumer:
 
     @property
     def at_rest(self) -> int:
-        """How many of the entries that are held wait for the time of a retry in place."""
-        return self._order.at_rest
+        """How many of the entries that are held wait for a time, of a retry in place or of a gate, or for somebody to resume a handler."""
+        return self._order.at_rest + self.gates.at_rest
 
     @property
     def is_still(self) -> bool:
@@ -192,6 +211,11 @@ class Consumer:
         return [binding.keys.stream for binding in self._plan.bindings if not binding.ready]
 
     @property
+    def trimmed(self) -> int:
+        """How many entries it has found that were trimmed away while they were pending."""
+        return self._ghosts.found
+
+    @property
     def in_flight(self) -> int:
         """How many entries are held, waiting, running or being settled."""
         return self._leases.count
@@ -206,6 +230,7 @@ class Consumer:
         for source in (self._reader, self._reclaimer, self._promoter):
             source.stop()
         self._isolation.close()
+        self.gates.close()
         self._intake.close(start_batches=self._grace > timedelta(0))
         self._carrier.close()
         self._executor.wait_for_no_thread()

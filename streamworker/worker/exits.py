@@ -23,3 +23,12 @@ DRAINS_ALREADY = "SIGINT: it drains already; once more to stop at once"
 
 ENDS_WITH_ITS_TERMINAL = "SIGHUP: standard input is a terminal, so nothing fresh is started after the end"
 """Why a worker that was told to roll only drains."""
+
+
+def exit_code(*, hurried: bool, gave_up: bool, unfinished: bool) -> ExitCode:
+    """How a worker process ends that was told to stop at once, gave up, or left something behind."""
+    if hurried:
+        return ExitCode.INTERRUPTED
+    if gave_up:
+        return ExitCode.FAILURE
+    return ExitCode.GRACE_EXCEEDED if unfinished else ExitCode.DONE

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TypeAlias
 
 from streamworker.worker.batches import Batch, Line
+from streamworker.worker.gates import Gates
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.trips import BatchedTrip, Trip
@@ -18,12 +19,14 @@ StartBatch: TypeAlias = Callable[[Batch], None]
 class Gathering:
     """The batches of one consumer. Entries that wait in one are held under their leases, as all that waits here."""
 
-    def __init__(self, plan: Plan, pools: Sequence[Pool], start: StartBatch) -> None:
+    def __init__(self, plan: Plan, pools: Sequence[Pool], gates: Gates, start: StartBatch) -> None:
         self._pool_of = {handler.name: pool for pool in pools for binding in pool.bindings for handler in binding.handlers}
         handlers = {handler.name: handler for binding in plan.bindings for handler in binding.handlers}
         self._lines = {
             name: Line(handler, handler.batch, plan.limits[name]) for name, handler in handlers.items() if handler.batch is not None
         }
+        self._gates = gates.active
+        self._ceiling = plan.ceiling
         self._start = start
         self._isolation = plan.isolation
         self._budget = plan.budget
@@ -93,16 +96,37 @@ class Gathering:
         self._timers.clear()
         return [trip for line in self._lines.values() for trip in line.clear()]
 
+    def clear_one(self, name: str) -> Sequence[Trip]:
+        """Take out everything that waits for one handler."""
+        return self._lines[name].clear()
+
+    def waiting(self, name: str) -> int:
+        """How many entries wait for this handler."""
+        return self._lines[name].waiting
+
+    def running(self, name: str) -> int:
+        """How many batches of this handler run."""
+        return self._lines[name].running
+
+    def due(self, name: str) -> int:
+        """How many of them wait for nothing but leave to start, together."""
+        return self._lines[name].due(self._loop.time())
+
     def _release(self, name: str) -> None:
         line = self._lines[name]
         line.release()
+        if self._ceiling is not None:
+            self._ceiling.freed()
         self._start_what_may(name, line, self._loop.time())
 
     def _start_what_may(self, name: str, line: Line, now: float) -> None:
         if self._isolation.wanted:
             return
         # What has just been read is still coming in: an open batch starts at the loop's next turn at the earliest.
-        while (batch := line.take(now)) is not None:
+        gate = self._gates.get(name) if self._gates else None
+        while (batch := line.take(now, None if gate is None else gate.most())) is not None:
+            if gate is not None:
+                gate.start(len(batch.trips))
             self._start(batch)
         due_at = line.due_at(now)
         if due_at is not None and name not in self._timers:

@@ -15,7 +15,9 @@ from streamworker.streams import reading
 from streamworker.streams.reading import Fresh, Page, Taken
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import UNTOUCHED, Binding, receive, size_of
+from streamworker.worker.gates import Gates
 from streamworker.worker.gathering import Gathering
+from streamworker.worker.ghosts import Ghosts
 from streamworker.worker.latecomers import still_ours
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.lot_carrier import LotCarrier
@@ -43,7 +45,9 @@ class Intake:
         order: Order,
         gathering: Gathering,
         lots: LotCarrier,
+        gates: Gates,
         start: Start,
+        ghosts: Ghosts,
         log: Any,
     ) -> None:
         self._plan = plan
@@ -55,6 +59,8 @@ class Intake:
         self._start = start
         self._gathering = gathering
         self._lots = lots
+        self._ghosts = ghosts
+        self._gates, self._refusal = gates.active, gates.refusal
         self._log = log
         self._pool_of = {binding.keys.stream: pool for pool in pools for binding in pool.bindings}
         self._binding_of = {key: b for b in plan.bindings for key in (b.keys.stream, b.keys.retry)}
@@ -119,15 +125,9 @@ class Intake:
 
     async def accept_page(self, page: Page, sent_at: float) -> None:
         """Take in one page of a sweep, and say what it tells."""
-        trimmed = [entry_id for entry_id in page.trimmed if self._leases.find(page.key, entry_id) is None]
-        if trimmed:
-            self._log.error(
-                "entries.trimmed_while_pending",
-                stream=page.key,
-                entries=len(trimmed),
-                first=trimmed[0],
-                why="a worker that runs one of them still finishes it; what a dead worker held is lost: trim later, or not at all",
-            )
+        held = {entry_id for entry_id in page.trimmed if self._leases.find(page.key, entry_id) is not None}
+        self._ghosts.of_ours(page.key, sorted(held))
+        self._ghosts.of_others(page.key, [entry_id for entry_id in page.trimmed if entry_id not in held])
         await self.accept(page.taken, sent_at)
 
     async def reconcile(self) -> bool:
@@ -169,6 +169,7 @@ class Intake:
                 died=died,
                 # An order must know all that is earlier; it was read, and there was memory for it then.
                 most_bytes=ALL if self.order else self._budget.left,
+                witnesses=self._binding_of[key].keys.witnesses(key),
             )
             left |= left_some
             following = page.following
@@ -223,6 +224,8 @@ class Intake:
         simple = delivery.history is UNTOUCHED and damage is None and not self._closed
         # What was never delivered before need not be looked at for what it has been through.
         foregone = None if simple and self._may_start_in(pool) else self._foregone(delivery, handler, damage)
+        if self._gates and foregone is None and handler is not None:
+            foregone = self._refusal(delivery.stream, handler.name)
         if handler is None or foregone is not None or is_suspect(delivery):
             self._start_beside(pool, Trip(delivery, handler, foregone))
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 Item = TypeVar("Item")
 
@@ -12,13 +12,43 @@ BARRED = 1 << 40
 """More places than anybody has: without them there is no room."""
 
 
+class LaneGate(Protocol):
+    """What may hold up a lane though it has free places."""
+
+    def admit(self) -> bool:
+        """Whether one may start now; then it counts as started."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many more could start soon than those that wait."""
+        ...
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether nothing can start soon."""
+        ...
+
+
+class Shared(Protocol):
+    """Places that lanes share with others."""
+
+    def freed(self) -> None:
+        """One is free: whoever's turn it is may start."""
+        ...
+
+
 class Lanes(Generic[Item]):
     """Lanes by name, each with a limit of running items. What was offered is started in order within its lane, and never lost.
 
-    `beside` is room for items that need no lane here, because they are handled in batches.
+    `beside` is room for items that need no lane here, because they are handled in batches. `gates` has those lanes, by name, that
+    something beside their limits can hold up; whoever opens one starts what is `ready`.
     """
 
     def __init__(self, limits: Mapping[str, int], beside: int = 0) -> None:
+        self.gates: Mapping[str, LaneGate] = {}
+        self.shared: Shared | None = None
+        """Where it is there, nobody follows in a lane by himself."""
         self._limits = dict(limits)
         self.places: int = sum(limits.values()) + beside
         self._bars = 0
@@ -61,13 +91,15 @@ class Lanes(Generic[Item]):
         """Take a place for an item that need not wait, if there is one."""
         if self._running[lane] >= self._limits[lane] or self._lines[lane]:
             return False
+        if self.gates and not self._admitted(lane):
+            return False
         self.held += 1
         self._running[lane] += 1
         return True
 
     def enter_lot(self, lane: str, items: int) -> bool:
         """Hold a lot of so many items of this lane, if one of them may start."""
-        if self._running[lane] >= self._limits[lane] or self._lines[lane]:
+        if not self.has_place(lane) or self._lines[lane]:
             return False
         self.held += items
         self.in_lots += items
@@ -90,13 +122,14 @@ class Lanes(Generic[Item]):
         self._lines[lane].append(item)
 
     def has_place(self, lane: str) -> bool:
-        """Whether one more item of this lane could run."""
-        return self._running[lane] < self._limits[lane]
+        """Whether one more item of this lane could run, and nothing but the lane's own limit has to be asked for it."""
+        return self._running[lane] < self._limits[lane] and lane not in self.gates and self.shared is None
 
     def follow(self, lane: str) -> Item | None:
         """An item of this lane has ended; the next one of its line, which counts as running from here on."""
         line = self._lines[lane]
-        if not line or self._running[lane] > self._limits[lane]:
+        is_full = not line or self.shared is not None or self._running[lane] > self._limits[lane]
+        if is_full or (self.gates and not self._admitted(lane)):
             self.release(lane)
             return None
         self.held -= 1
@@ -106,7 +139,7 @@ class Lanes(Generic[Item]):
     def ready(self) -> Iterator[tuple[str, Item]]:
         """Take out, lane by lane, what may start now; each counts as running from here on."""
         for lane, line in self._lines.items():
-            while line and self._running[lane] < self._limits[lane]:
+            while line and self._running[lane] < self._limits[lane] and (not self.gates or self._admitted(lane)):
                 self._running[lane] += 1
                 yield lane, line.popleft()
 
@@ -117,6 +150,8 @@ class Lanes(Generic[Item]):
         self._running[lane] -= 1
         self.held -= 1
         self.ended += 1
+        if self.shared is not None:
+            self.shared.freed()
 
     def enter_beside(self, items: int = 1) -> None:
         """Count an item that needs no lane, because no handler will see it by itself, but takes room all the same."""
@@ -138,7 +173,22 @@ class Lanes(Generic[Item]):
 
     def free(self, lane: str) -> int:
         """How many more items of this lane could run at once; none, where there is no such lane because they are handled in batches."""
-        return max(0, self._limits[lane] - self._running[lane] - len(self._lines[lane])) if lane in self._limits else 0
+        if lane not in self._limits:
+            return 0
+        free = max(0, self._limits[lane] - self._running[lane] - len(self._lines[lane]))
+        return min(free, self.gates[lane].room) if lane in self.gates else free
+
+    def running(self, lane: str) -> int:
+        """How many items of this lane run."""
+        return self._running[lane]
+
+    def idle(self, lane: str) -> int:
+        """How many places of this lane nothing runs in; none, where there is no such lane."""
+        return max(0, self._limits[lane] - self._running[lane]) if lane in self._limits else 0
+
+    def waiting(self, lane: str) -> int:
+        """How many items wait in this lane."""
+        return len(self._lines[lane])
 
     @property
     def has_surplus(self) -> bool:
@@ -157,8 +207,15 @@ class Lanes(Generic[Item]):
 
     def clear(self) -> list[tuple[str, Item]]:
         """Take out everything that waits; nothing of it counts as running."""
-        waiting = [(lane, item) for lane, line in self._lines.items() for item in line]
-        for line in self._lines.values():
-            line.clear()
+        return [(lane, item) for lane in self._lines for item in self.clear_one(lane)]
+
+    def clear_one(self, lane: str) -> list[Item]:
+        """As `clear`, of one lane."""
+        waiting = list(self._lines[lane])
+        self._lines[lane].clear()
         self.held -= len(waiting)
         return waiting
+
+    def _admitted(self, lane: str) -> bool:
+        gate = self.gates.get(lane)
+        return gate is None or gate.admit()

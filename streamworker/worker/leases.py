@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from random import uniform
@@ -20,7 +20,8 @@ from streamworker.observe.troubles import Trouble
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import Remedy, remedy_for, sentence
 from streamworker.streams.scripts import BlockingLink, script
-from streamworker.streams.settling import renewal
+from streamworker.streams.settling import renewal, told_of
+from streamworker.worker.ghosts import Ghosts
 from streamworker.worker.holdings import Holdings
 from streamworker.worker.lots import Done, Lot
 from streamworker.worker.names import NameClaim
@@ -39,6 +40,7 @@ class LeaseKeeper:
     A lease counts from the moment its last good renewal was *sent*. One that was taken over, or that could not be renewed in time, is
     marked lost, once, and `on_lost` is called with it in the keeper's thread; so is `on_recovered` when renewing has become possible
     again. `on_dropped` is called whenever one is held no longer. The `claim` of a given consumer name is renewed along with them.
+    `witnesses` is where it is written down, for each stream that needs it, what was trimmed while it was pending.
     """
 
     def __init__(
@@ -49,15 +51,19 @@ class LeaseKeeper:
         on_lost: Callable[[Lease], None],
         on_recovered: Callable[[], None],
         on_dropped: Callable[[], None],
+        ghosts: Ghosts,
         log: Any,
         claim: NameClaim | None = None,
+        witnesses: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._group = group
         self._seconds = lease.total_seconds()
         self._on_lost = on_lost
         self._on_recovered = on_recovered
         self._on_dropped = on_dropped
+        self._ghosts = ghosts
         self._claim = claim
+        self._witnesses = {} if witnesses is None else witnesses
         self._log = log
         self._trouble = Trouble(log, "leases", group=group)
         self._claim_trouble = Trouble(log, "claiming_name", group=group)
@@ -199,14 +205,16 @@ class LeaseKeeper:
         """Renew leases of one stream; false when the server cannot be reached, so that there is no use in going on."""
         sent_at = monotonic()
         turns = [lease.turn for lease in leases]
+        keys = [key, *self._witnesses.get(key, ())]
         try:
-            lost = {raw.decode() for raw in self._link.run(script("renew"), [key], renewal(self._group, leases))}
+            lost, trimmed = told_of(self._link.run(script("renew"), keys, renewal(self._group, leases)))
         except (ConnectionLost, ServerError) as error:
             # A group that has vanished is no trouble of renewing: its reader notices, and makes it again or gives up.
             if isinstance(error, ConnectionLost) or remedy_for(error) is not Remedy.MAKE_GROUP:
                 self._trouble.strikes(sentence(error))
             return isinstance(error, ServerError)
         self._trouble.is_over()
+        self._ghosts.of_ours(key, trimmed)
         for lease in leases:
             if lease.entry_id not in lost:
                 lease.renewed_at = sent_at

@@ -9,6 +9,7 @@ from typing import Any
 
 from streamworker.delivery import Delivery, Lease, Outcome
 from streamworker.entries import Fields
+from streamworker.streams.keys import Removal
 from streamworker.worker.acks import Acks
 from streamworker.worker.bindings import UNTOUCHED, Binding, size_of
 from streamworker.worker.carrier import Carrier
@@ -115,7 +116,7 @@ class LotCarrier:
     def _prepare(self, pool: Pool, binding: Binding) -> None:
         """A stream with one handler that is plain and has nothing around it can be read in lots."""
         handler = binding.only
-        if handler is not None and is_plain(handler):
+        if handler is not None and is_plain(handler) and binding.keys.removal is not Removal.WHEN_ACKED:
             prepared = self._executor.prepared(handler, binding.keys.stream, binding.group)
             if prepared.chain is None:
                 self._of[binding.keys.stream] = pool, prepared

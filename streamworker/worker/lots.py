@@ -78,5 +78,5 @@ def size_of_all(entries: Sequence[Any]) -> int:
 
 def is_plain(handler: Handler) -> bool:
     """Whether a handler takes nothing but the body, and nothing has to be done around it."""
-    special = (handler.key_of, handler.batch, handler.idempotency)
+    special = (handler.key_of, handler.batch, handler.idempotency, handler.rate_limit, handler.kill_switch)
     return handler.executor == "async" and not handler.wants_context and all(one is None for one in special)

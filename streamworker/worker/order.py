@@ -92,6 +92,10 @@ class Order:
         """How many of them wait for the time of a retry to come, their own or that of an earlier one of their key."""
         return sum(ordered.lanes.at_rest for ordered in self._of.values())
 
+    def ready(self, name: str) -> int:
+        """How many deliveries of a handler wait for nothing but leave to start."""
+        return self._of[name].lanes.ready
+
     def be_woken_by(self, call_later: CallLater) -> None:
         """Have this call when a retry is due, in place of the event loop."""
         self._call_later = call_later

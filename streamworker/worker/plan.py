@@ -10,6 +10,7 @@ from streamworker.policies import DeadLetterPolicy, RetryPolicy
 from streamworker.streams.connections import Endpoint
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget
+from streamworker.worker.ceiling import Ceiling
 from streamworker.worker.isolation import Isolation
 
 
@@ -17,8 +18,8 @@ from streamworker.worker.isolation import Isolation
 class Plan:
     """What a consumer is made from. `retry` and `dead_letter` apply where no handler's own do: to entries of unknown type.
 
-    `isolation` and `budget` are shared by all consumers of the process. `give_up` ends it, with the reason, where going on would do
-    harm. `named` says that a user has given the consumer its name.
+    `isolation`, `budget` and `ceiling`, where there is one, are shared by all consumers of the process. `give_up` ends it, with the
+    reason, where going on would do harm. `named` says that a user has given the consumer its name.
     """
 
     endpoint: Endpoint
@@ -33,3 +34,4 @@ class Plan:
     budget: ByteBudget
     give_up: Callable[[str], None]
     named: bool = False
+    ceiling: Ceiling | None = None

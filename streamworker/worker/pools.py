@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from streamworker.streams.reading import Fresh
 from streamworker.worker.bindings import Binding
-from streamworker.worker.lanes import Lanes
+from streamworker.worker.lanes import LaneGate, Lanes
 from streamworker.worker.pace import Pace
+from streamworker.worker.shares import Shares
 from streamworker.worker.trips import Trip
 
 SURPLUS_SECONDS = 1.0
@@ -21,32 +24,42 @@ class Pool:
     bindings: Sequence[Binding]
     lanes: Lanes[Trip]
     pace: Pace = field(default_factory=Pace)
+    shares: Shares | None = None
+    """Whose turn it is, where its streams have different weights."""
     break_up: Callable[[], None] | None = None
     _surplus_since: float | None = None
-    _has_several_handlers: bool = field(init=False, default=False)
+    _names: frozenset[str] = field(init=False, default=frozenset())
 
     def __post_init__(self) -> None:
-        self._has_several_handlers = len({handler.name for binding in self.bindings for handler in binding.handlers}) > 1
+        self._names = frozenset(handler.name for binding in self.bindings for handler in binding.handlers)
 
     @property
     def room(self) -> int:
         """How many more deliveries could start soon."""
-        return self.lanes.room
+        return self._room_behind(self.lanes.gates) if self.lanes.gates else self.lanes.room
+
+    @property
+    def readable(self) -> list[Binding]:
+        """The streams that can be read, and one of whose handlers could start something soon."""
+        gates = self.lanes.gates
+        if not gates:
+            return [binding for binding in self.bindings if binding.ready]
+        return [binding for binding in self.bindings if binding.ready and not is_shut(binding, gates)]
 
     @property
     def is_worth_reading(self) -> bool:
         """Whether one of its streams can be read, and there is room worth reading for."""
-        return self.lanes.worthwhile_room > 0 and any(binding.ready for binding in self.bindings)
+        if self.lanes.worthwhile_room == 0:
+            return False
+        return bool(self.readable) and self.room > 0 if self.lanes.gates else any(binding.ready for binding in self.bindings)
 
     def part_with_room(self) -> PartOfPool | None:
         """The streams whose handlers all have places though others' lines fill the pool: a flood on one stream, or a handler that does
         not end, must not keep the others from theirs."""
-        if (
-            not self._has_several_handlers
-        ):  # asked whenever a delivery ends while room is waited for, of pools with many streams too
+        if len(self._names) < 2:  # asked whenever a delivery ends while room is waited for, of pools with many streams too
             return None
         free = {handler.name: self.lanes.free(handler.name) for binding in self.bindings for handler in binding.handlers}
-        names_of = [(binding, [handler.name for handler in binding.handlers]) for binding in self.bindings if binding.ready]
+        names_of = [(binding, [handler.name for handler in binding.handlers]) for binding in self.readable]
         some = [(binding, names) for binding, names in names_of if all(free[name] > 0 for name in names)]
         if not some:
             return None
@@ -56,7 +69,7 @@ class Pool:
     @property
     def width(self) -> int:
         """How many keys `ready_keys` has."""
-        return 2 * sum(binding.ready for binding in self.bindings)
+        return 2 * len(self.readable)
 
     def surplus(self, now: float) -> list[tuple[str, Trip]]:
         """Take out what waits beyond what may, once that has lasted."""
@@ -77,12 +90,22 @@ class Pool:
     def ready_keys(self, turn: int = 0) -> tuple[str, ...]:
         """The streams to read: all retry streams, because what is in them has waited longest, then the streams themselves.
 
-        Each turn another one comes first, so that a flood on one stream takes no room for good from the others.
+        Each turn another one comes first, so that a flood on one stream takes no room for good from the others. Where they have weights,
+        these say whose turn it is, and what is retried counts with its stream.
         """
-        ready = [binding.keys for binding in self.bindings if binding.ready]
+        ready = [binding.keys for binding in self.readable]
+        if self.shares is not None:
+            keys_of = {keys.stream: keys for keys in ready}
+            return tuple(key for stream in self.shares.order(keys_of) for key in (keys_of[stream].retry, stream))
         first = turn % len(ready) if ready else 0
         ready = ready[first:] + ready[:first]
         return (*(keys.retry for keys in ready), *(keys.stream for keys in ready))
+
+    def _room_behind(self, gates: Mapping[str, LaneGate]) -> int:
+        """The room, without the places of handlers that are shut; where all have gates, no more than these let through soon."""
+        own = [(name, gates[name]) for name in self._names if name in gates]
+        room = max(0, self.lanes.room - sum(self.lanes.idle(name) for name, gate in own if gate.is_shut))
+        return room if len(own) < len(self._names) else min(room, sum(gate.room for _, gate in own))
 
 
 @dataclass(eq=False, slots=True)
@@ -102,6 +125,23 @@ class PartOfPool(Pool):
 
     def __hash__(self) -> int:
         return hash(self.free)
+
+
+def note_taken(pools: Sequence[Pool], fresh: Sequence[Fresh]) -> None:
+    """These came from the streams of these pools, which were asked in the order of their keys."""
+    for pool in pools:
+        if pool.shares is not None:
+            stream_of = {key: b.keys.stream for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
+            counts = Counter[str]()
+            for key, entries in fresh:
+                if key in stream_of:
+                    counts[stream_of[key]] += len(entries)
+            pool.shares.took(counts)
+
+
+def is_shut(binding: Binding, gates: Mapping[str, LaneGate]) -> bool:
+    """Whether nothing of any handler of this stream can start soon."""
+    return all(handler.name in gates and gates[handler.name].is_shut for handler in binding.handlers)
 
 
 def pools_of(bindings: Sequence[Binding], limits: Mapping[str, int]) -> list[Pool]:
@@ -126,4 +166,6 @@ def _pool(bindings: Sequence[Binding], limits: Mapping[str, int]) -> Pool:
     handlers = {handler.name: handler for binding in bindings for handler in binding.handlers}
     batched = {name: handler.batch for name, handler in handlers.items() if handler.batch is not None}
     beside = sum(limits[name] * of.max_size for name, of in batched.items())
-    return Pool(bindings, Lanes({name: limits[name] for name in sorted(handlers) if name not in batched}, beside))
+    weights = {b.keys.stream: max(handler.weight_of(b.keys.stream) for handler in b.handlers) for b in bindings}
+    shares = Shares(weights) if len(set(weights.values())) > 1 else None
+    return Pool(bindings, Lanes({name: limits[name] for name in sorted(handlers) if name not in batched}, beside), shares=shares)

@@ -14,22 +14,25 @@ import structlog
 from streamworker.app import StreamWorker
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
+from streamworker.streams.gating import Pause
 from streamworker.streams.inspecting import is_there
 from streamworker.streams.wire import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget
 from streamworker.worker.burst import watch_for_the_end
+from streamworker.worker.ceiling import Ceiling, places
 from streamworker.worker.choosing import bindings_of, choose_handlers
 from streamworker.worker.companions import Companions
 from streamworker.worker.connecting import first_link
 from streamworker.worker.consumer import Consumer
 from streamworker.worker.executor import Executor
-from streamworker.worker.exits import ExitCode
+from streamworker.worker.exits import ExitCode, exit_code
 from streamworker.worker.isolation import Isolation
 from streamworker.worker.limits import check_memory, watch_limits
 from streamworker.worker.memory import resident_bytes
 from streamworker.worker.names import NameClaim, claim_all, unique_name
+from streamworker.worker.pausing import PauseWatch
 from streamworker.worker.plan import Plan
 from streamworker.worker.status import BEAT, Status
 from streamworker.worker.watchdog import Watchdog
@@ -53,15 +56,18 @@ class WorkerProcess:
         self._stop_wanted = asyncio.Event()
         self._isolation = Isolation()
         self._budget = ByteBudget(settings.in_flight_bytes)
+        self._ceiling = None if settings.max_concurrency is None else Ceiling(settings.max_concurrency)
         self._why_draining = ""
         self._connected = False
         self._streams = 0
         self.changed: asyncio.Event = asyncio.Event()
         """Set whenever `status` has something new to tell at once; whoever has told it clears it."""
         self.watchdog: Watchdog = Watchdog(settings.grace, lambda: self.in_flight, self._log)
+        self._beside: Companions | None = None
         self._hurried = False
         self._gave_up = False
         self._paused = False
+        self._pauses = PauseWatch(self._handlers, self._heed_pauses, self._log)
 
     async def run(self) -> ExitCode:
         """Work until stopped. Raises `Unreachable` at the start, and whatever the lifespan raises."""
@@ -118,6 +124,11 @@ class WorkerProcess:
         for consumer in self._consumers:
             consumer.pause() if self._paused else consumer.resume()
 
+    def _heed_pauses(self, paused: Mapping[str, Pause]) -> None:
+        for consumer in self._consumers:
+            consumer.gates.set_paused(paused)
+        self.changed.set()
+
     def status(self) -> Status:
         """How this process is now. Called on its event loop."""
         started, draining = self.ready.is_set(), self._stop_wanted.is_set()
@@ -137,6 +148,10 @@ class WorkerProcess:
             troubled=troubled,
             waits_for=next((claim.waits_for for claim in self._claims if claim.waits_for), ""),
             solitary=self._isolation.lasts_long,
+            trimmed=sum(consumer.trimmed for consumer in self._consumers),
+            held_back=() if self._beside is None else self._beside.trimmer.held_back,
+            paused_handlers=tuple(sorted(self._pauses.paused)),
+            resting_handlers=tuple(sorted(name for consumer in self._consumers for name in consumer.gates.resting)),
         )
 
     @property
@@ -158,21 +173,24 @@ class WorkerProcess:
             yield {} if state is None else state
 
     async def _consume(self, link: Link, state: Mapping[str, Any]) -> None:
-        bindings = bindings_of(self._handlers, self._app.on_group_lost, self._log)
+        bindings = bindings_of(self._handlers, self._app.on_group_lost, self._log, self._app.retentions)
         check_memory(self._settings)
         self._streams = sum(map(len, bindings.values()))
         self._consumers = [self._consumer(group, of_group, link, state) for group, of_group in bindings.items()]
         self._claims = [consumer.claim for consumer in self._consumers if consumer.claim is not None]
         if not await claim_all(self._claims, link, self._stop_wanted):
             return
+        await self._pauses.learn(link, self._stop_wanted)
         for consumer in self._consumers if self._paused else ():
             consumer.pause()
-        self._beside = Companions(self._app, self._endpoint, link, bindings.values(), state, self._log)
+        self._beside = beside = Companions(
+            self._app, self._endpoint, link, bindings.values(), state, self._pauses, self.consumer, self._log
+        )
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
-            parts = (self._announce(), self._watch_connection(link), *watch_limits(self._settings, self.drain))
-            watchers = [tasks.create_task(part) for part in (*parts, *self._beside.parts())]
+            parts = (self._announce(beside), self._watch_connection(link), *watch_limits(self._settings, self.drain))
+            watchers = [tasks.create_task(part) for part in (*parts, *beside.parts())]
             if self._settings.burst:
                 watchers.append(
                     tasks.create_task(watch_for_the_end(link, [b for of in bindings.values() for b in of], self, self._log))
@@ -184,7 +202,7 @@ class WorkerProcess:
     def _consumer(self, group: str, bindings: Sequence[Binding], link: Link, state: Mapping[str, Any]) -> Consumer:
         handlers = {handler.name: handler for binding in bindings for handler in binding.handlers}
         default = self._settings.concurrency
-        limits = {name: default if h.concurrency is None else h.concurrency for name, h in handlers.items()}
+        limits = {name: places(handler.concurrency, default, self._ceiling) for name, handler in handlers.items()}
         threads = sum(limits[name] for name, handler in handlers.items() if handler.executor == "thread")
         executor = Executor(self._app.middlewares, state, self._app.encode_for_commit, threads)
         plan = Plan(
@@ -198,13 +216,14 @@ class WorkerProcess:
             dead_letter=self._app.dead_letter,
             isolation=self._isolation,
             budget=self._budget,
+            ceiling=self._ceiling,
             give_up=self.give_up,
             named=self._settings.consumer is not None,
         )
         return Consumer(plan, link, executor, self._count, self._log)
 
-    async def _announce(self) -> None:
-        for begun in (*(consumer.reads for consumer in self._consumers), *self._beside.began):
+    async def _announce(self, beside: Companions) -> None:
+        for begun in (*(consumer.reads for consumer in self._consumers), *beside.began):
             await begun.wait()
         self.ready.set()
         self.changed.set()
@@ -240,14 +259,7 @@ class WorkerProcess:
     def _exit_code(self) -> ExitCode:
         unfinished = sum(consumer.left_pending for consumer in self._consumers)
         interrupted = sum(consumer.interrupted for consumer in self._consumers)
-        if self._hurried:
-            code = ExitCode.INTERRUPTED
-        elif self._gave_up:
-            code = ExitCode.FAILURE
-        elif interrupted or unfinished:
-            code = ExitCode.GRACE_EXCEEDED
-        else:
-            code = ExitCode.DONE
+        code = exit_code(hurried=self._hurried, gave_up=self._gave_up, unfinished=bool(interrupted or unfinished))
         self._log.info(
             "worker.stopped",
             deliveries=self._delivered,

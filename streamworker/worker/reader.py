@@ -25,7 +25,7 @@ from streamworker.worker.doubt import Doubt
 from streamworker.worker.intake import Intake
 from streamworker.worker.parking import Parked, Read
 from streamworker.worker.plan import Plan
-from streamworker.worker.pools import Pool
+from streamworker.worker.pools import Pool, note_taken
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.upkeep import Upkeep
 from streamworker.worker.waiting import happens_within
@@ -65,16 +65,14 @@ class Reader:
         self._ready = ready
         self._trouble = Trouble(log, "reading")
         self._budget = plan.budget
-        plan.budget.listen(self._wake)
+        plan.budget.listen(self.look_again)
         self._isolation = plan.isolation
         self._give_up = plan.give_up
         self._doubt = Doubt(plan, self._link, intake, log)
-        self._turns = 0
+        self._turns, self._read_each = 0, True
         self._appetite = Appetite(plan.budget, pools)
-        self._read_each = True
         self._refused: ServerError | None = None
-        self._stopping = False
-        self._paused = self._reads = False
+        self._stopping = self._paused = self._reads = False
         self._awake = asyncio.Event()
         self.wants_room: bool = True
         """Whether it waits for room in a pool, and `room_opened` must be called."""
@@ -107,17 +105,17 @@ class Reader:
     def stop(self) -> None:
         """Read nothing new; `run` returns when the read in flight has been taken in."""
         self._stopping = True
-        self._wake()
+        self.look_again()
 
     def pause(self) -> None:
         """Read nothing until `resume`."""
         self._paused = True
-        self._wake()
+        self.look_again()
 
     def resume(self) -> None:
         """Go on reading."""
         self._paused = False
-        self._wake()
+        self.look_again()
 
     @property
     def is_still(self) -> bool:
@@ -139,18 +137,19 @@ class Reader:
             if not self.parked.covers(pool):
                 self.parked.nudge()
         elif not self.parked.covers_part_of(pool) and pool.part_with_room() is not None:
-            self._wake()
+            self.look_again()
 
     def doubt(self) -> None:
         """Entries may have been given to us whose reply was lost: compare before the next read."""
         self._doubt.arises()
-        self._wake()
+        self.look_again()
 
     def _can_be_read(self) -> None:
         self._doubt.arises()
         self._ready()
 
-    def _wake(self) -> None:
+    def look_again(self) -> None:
+        """Something else may have to be read than what is parked for."""
         self._awake.set()
         self.parked.nudge()
 
@@ -258,6 +257,7 @@ class Reader:
         fresh, refused = await reading.fill(
             self._link, self._group, self._consumer, rooms, most_bytes=self._budget.left, expected_bytes=self._budget.expected
         )
+        note_taken(pools, fresh)
         await self._intake.accept_fresh(fresh, sent_at)
         if refused:
             self._refused = None

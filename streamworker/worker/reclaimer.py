@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from random import uniform
 from time import monotonic
@@ -141,7 +141,7 @@ class Reclaimer:
             return None
         unfinished = False
         for key in (binding.keys.retry, binding.keys.stream):
-            unfinished |= await self._sweep(key)
+            unfinished |= await self._sweep(key, binding.keys.witnesses(key))
         if not unfinished:
             await self._forget_the_gone(binding)
         return unfinished
@@ -168,7 +168,7 @@ class Reclaimer:
                 return True
             raise
 
-    async def _sweep(self, key: str) -> bool:
+    async def _sweep(self, key: str, witnesses: Sequence[str]) -> bool:
         """Walk the pending list from where the last sweep ended, until it has given something; answers whether there is more."""
         while not (self._must_not or self._must_wait):
             async with self._intake.lock:
@@ -184,6 +184,7 @@ class Reclaimer:
                     most_bytes=self._budget.left,
                     not_after_ms=self._guard.latest_ms(sent_at),
                     lost=self._intake.lost_of(key),
+                    witnesses=witnesses,
                 )
                 if page is None:
                     if self._is_clock_trusted(server_ms):

@@ -10,9 +10,10 @@ from typing import Any
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams.faults import sentence
-from streamworker.streams.scheduling import Added, is_anything_scheduled, publish_due
+from streamworker.streams.scheduling import Added, look
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
+from streamworker.worker.pausing import PauseWatch
 
 PAGE = 100
 STREAMS = 50
@@ -23,42 +24,43 @@ LOOK_AGAIN = timedelta(seconds=1)
 
 
 class Scheduler:
-    """What is due on the streams of one process."""
+    """What is due on the streams of one process. `pauses` is told what else each look has shown."""
 
-    def __init__(self, link: Link, bindings: Iterable[Sequence[Binding]], log: Any) -> None:
+    def __init__(self, link: Link, bindings: Iterable[Sequence[Binding]], pauses: PauseWatch, log: Any) -> None:
         self._link = link
         self._streams = sorted({binding.keys.stream for of_group in bindings for binding in of_group})
+        self._pauses = pauses
         self._log = log
         self._troubles: dict[str, Trouble] = {}
 
     async def run(self) -> None:
         """Go on until cancelled."""
         while True:
-            waits = [await self._look(self._streams[at : at + STREAMS]) for at in range(0, len(self._streams), STREAMS)]
+            waits = [await self._look(self._streams[at : at + STREAMS], at) for at in range(0, len(self._streams), STREAMS)]
             await asyncio.sleep(min([LOOK_AGAIN.total_seconds(), *waits]))
 
-    async def _look(self, streams: Sequence[str]) -> float:
-        """Add what is due; answers in how many seconds the next one is, as far as is known."""
+    async def _look(self, streams: Sequence[str], at: int) -> float:
+        """Add what is due; answers in how many seconds the next one is, as far as is known. The first look tells the pauses, too."""
+        pauses = self._pauses if at == 0 else None
         troubles = {stream: self._trouble(stream) for stream in streams}
         try:
-            next_due_ms: int | None = None
-            happened: list[Added] = []
-            if await is_anything_scheduled(self._link, streams):
-                next_due_ms, happened = await publish_due(self._link, streams, limit=PAGE)
+            looked = await look(self._link, streams, limit=PAGE, pauses=() if pauses is None else pauses.keys)
         except ConnectionLost:
             return LOOK_AGAIN.total_seconds()  # the reader says it, and waits for the server
         except ServerError as error:
             troubles[streams[0]].strikes(sentence(error))
             return LOOK_AGAIN.total_seconds()
-        refused = {added.stream for added in happened if added.refused is not None}
+        if pauses is not None:
+            pauses.heed(looked.pauses)
+        refused = {added.stream for added in looked.happened if added.refused is not None}
         for stream in streams:
             if stream not in refused:
                 troubles[stream].is_over()
-        for added in happened:
+        for added in looked.happened:
             self._tell(added)
-        if refused or next_due_ms is None:
+        if refused or looked.next_due_ms is None:
             return LOOK_AGAIN.total_seconds()
-        return next_due_ms / 1000
+        return looked.next_due_ms / 1000
 
     def _tell(self, added: Added) -> None:
         if added.refused is not None:

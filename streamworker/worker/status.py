@@ -17,7 +17,10 @@ class Status:
     last asked. `reading` is whether it reads now: connected, with at least one of its streams readable, neither paused nor draining, and
     not kept for long by an entry that has to run alone, which is `solitary`. `gave_up` is set when it drains because going on would do
     harm: that is a failure. `troubled` are the streams that cannot be read at the moment. `waits_for` is what keeps it from starting, as
-    far as it can tell.
+    far as it can tell. `paused_handlers` are those that somebody has paused in all processes, `resting_handlers` those whose kill switches
+    have tripped in this one: neither keeps a process from being ready. `trimmed` is how many entries it has found that were trimmed away
+    while they were pending: those of dead workers are lost. `held_back` are the streams that hold more than their retention allows, each
+    with the group that still needs it.
     """
 
     started: bool
@@ -33,6 +36,10 @@ class Status:
     troubled: tuple[str, ...] = ()
     waits_for: str = ""
     solitary: bool = False
+    paused_handlers: tuple[str, ...] = ()
+    resting_handlers: tuple[str, ...] = ()
+    trimmed: int = 0
+    held_back: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from streamworker.streams.faults import sentence
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.book import Book
+from streamworker.worker.gates import Gates
 from streamworker.worker.isolation import Isolation
 from streamworker.worker.trips import Trip
 from streamworker.worker.waiting import happens_within
@@ -32,8 +33,11 @@ RunOne: TypeAlias = Callable[[Delivery, Handler], Coroutine[Any, Any, Outcome]]
 class Suspects:
     """The suspects of one consumer, run by `run_one`. `joins_lane` gives one that goes on in company its place in its handler's lane."""
 
-    def __init__(self, isolation: Isolation, link: Link, run_one: RunOne, joins_lane: Callable[[Trip], None], log: Any) -> None:
+    def __init__(
+        self, isolation: Isolation, link: Link, gates: Gates, run_one: RunOne, joins_lane: Callable[[Trip], None], log: Any
+    ) -> None:
         self._isolation = isolation
+        self._gates = gates
         self._link = link
         self._run_one = run_one
         self._joins_lane = joins_lane
@@ -50,6 +54,8 @@ class Suspects:
         async with self._isolation.solitude() as alone:
             if not alone:
                 return self._not_alone(delivery)
+            if (held_back := await self._gates.enter_alone(handler)) is not None:
+                return held_back
             # Nobody would interrupt what begins only after the drain has interrupted all.
             if not await self._book.write(delivery, _waiting(lease.turn) + 1) or self._isolation.ending.is_set():
                 return self._stopped(delivery)

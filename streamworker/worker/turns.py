@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+from streamworker.delivery import Interrupted
+from streamworker.handlers import Handler
+from streamworker.worker.entrance import Waiting
 from streamworker.worker.gathering import Gathering
 from streamworker.worker.lanes import Lanes
 from streamworker.worker.order import Order
@@ -60,6 +64,29 @@ class Turns:
             if following is not None:
                 self._start(following)
         return pool
+
+    def waiting(self, handler: Handler, pool: Pool) -> Waiting:
+        """What waits for leave to start."""
+        name, lanes = handler.name, pool.lanes
+        if handler.batch is not None:
+            batches = self._gathering
+            return Waiting(lambda: batches.waiting(name), lambda: batches.due(name), lambda: batches.running(name))
+        count = partial(self._order.ready if handler.key_of is not None else lanes.waiting, name)
+        return Waiting(count, lambda: min(count(), lanes.idle(name)), lambda: lanes.running(name))
+
+    def put_aside(self, handler: Handler, pool: Pool, outcome: Callable[[str], Interrupted]) -> None:
+        """Let go what waits for this handler; but what has an order waits on, for it would lose that."""
+        if handler.batch is not None:
+            for trip in self._gathering.clear_one(handler.name):
+                trip.foregone = outcome(trip.delivery.stream)
+                self._start(trip)
+        elif handler.key_of is None:
+            if pool.break_up is not None:
+                pool.break_up()
+            for trip in pool.lanes.clear_one(handler.name):
+                trip.lane, trip.foregone = None, outcome(trip.delivery.stream)
+                pool.lanes.enter_beside()
+                self._start(trip)
 
     def _leave_in_order(self, trip: Trip, lanes: Lanes[Trip]) -> None:
         if trip.again is None:

@@ -20,15 +20,16 @@ ROOT = Path(streamworker.__file__).parent
 
 FLOORS: list[set[str]] = [
     {"errors", "entries", "version"},
-    {"effects"},
+    {"effects", "retention"},
     {"delivery", "destination"},
     {"addresses", "posting"},
+    {"flow"},
     {"policies", "codecs", "settings", "streams", "embedded", "ticks"},
     {"ordering"},
     {"handlers", "outgoing", "admin"},
     {"publisher", "sync_publisher", "requester"},
-    {"registration", "schedules", "listeners", "stream", "connected"},
-    {"batching"},
+    {"registration", "schedules", "stream", "connected", "pausing"},
+    {"batching", "listeners"},
     {"app", "observe"},
     {"worker", PACKAGE},
     {"supervisor", "testing"},
@@ -41,8 +42,9 @@ FLOORS: list[set[str]] = [
 SPEAKS_REDIS = "streamworker.streams"
 
 PURE_ROOMS = (
-    "delivery", "destination", "effects", "entries", "errors", "addresses", "posting", "ticks", "policies", "codecs", "ordering",
-    "streams.keys", "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.exits",
+    "delivery", "destination", "effects", "entries", "errors", "retention", "addresses", "posting", "ticks", "policies", "codecs",
+    "ordering", "flow", "streams.keys", "worker.lanes", "worker.keyed_lanes", "worker.pace", "worker.pools", "worker.gate",
+    "worker.permits", "worker.kill_switch", "worker.exits",
     "worker.status", "supervisor.messages", "supervisor.restarts", "supervisor.shares", "supervisor.verdicts", "bench.figures",
 )  # fmt: skip
 IMPURE_MODULES = {

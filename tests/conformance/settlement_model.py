@@ -14,7 +14,7 @@ from enum import Enum
 
 from streamworker.codecs.envelope import Envelope
 from streamworker.delivery import Fields, History, Lease
-from streamworker.streams.keys import GroupKeys, keys_of
+from streamworker.streams.keys import GroupKeys, Removal, keys_of
 from streamworker.streams.reading import turn_of
 
 STREAM = "orders"
@@ -76,10 +76,13 @@ class Group:
     dead: list[Letter] = field(default_factory=list)
     settled: set[str] = field(default_factory=set)
     """The stream's entries that a step has settled and written something for."""
+    witnessed: set[str] = field(default_factory=set)
+    """Those that were trimmed while pending, which a step has noticed and written down; where it is not needed, nobody does."""
+    removal: Removal = Removal.NEVER
 
     @property
     def keys(self) -> GroupKeys:
-        return keys_of(STREAM, self.name)
+        return keys_of(STREAM, self.name, self.removal)
 
     def in_retry(self, entry_id: str) -> InRetry | None:
         return next((one for one in self.retry if one.id == entry_id), None)
@@ -102,8 +105,9 @@ NOW, FAR = 0.0, 1e15
 class Model:
     """The stream, its groups and what was published elsewhere."""
 
-    def __init__(self, groups: Iterable[str], trimmed: Trimmed) -> None:
-        self.groups = {name: Group(name) for name in groups}
+    def __init__(self, groups: Iterable[str], trimmed: Trimmed, removal: Removal = Removal.NEVER) -> None:
+        self.groups = {name: Group(name, removal=removal) for name in groups}
+        self._removal = removal
         self.published: list[str] = []
         self.entries: dict[str, Fields] = {}
         self.targets: dict[str, list[Fields]] = {"invoices": [], "letters": []}
@@ -152,7 +156,7 @@ class Model:
                 continue
             if is_gone:
                 gone.add(entry_id)
-                del group.pending[key, entry_id]
+                self._drop(group, key, entry_id)
             else:
                 count = pending.count if pending.owner == consumer else _after_a_death(pending.count)
                 got.append(self._give(group, key, entry_id, Pending(consumer, count)))
@@ -161,7 +165,7 @@ class Model:
             for entry_id, pending in self._pending_of(group, key):
                 if pending.owner == consumer and self._is_trimmed(key, entry_id):
                     gone.add(entry_id)
-                    del group.pending[key, entry_id]
+                    self._drop(group, key, entry_id)
         return got, gone
 
     def reconcile(self, group: Group, key: str, consumer: str, held: Collection[str], *, died: bool) -> tuple[list[Got], set[str]]:
@@ -174,7 +178,7 @@ class Model:
                 continue
             if self._is_trimmed(key, entry_id):
                 gone.add(entry_id)
-                del group.pending[key, entry_id]
+                self._drop(group, key, entry_id)
             else:
                 count = _after_a_death(pending.count) if died else pending.count
                 got.append(self._give(group, key, entry_id, Pending(consumer, count)))
@@ -190,7 +194,7 @@ class Model:
             pending = group.pending.get((lease.key, lease.entry_id))
             if pending is not None and (pending.owner, turn_of(pending.count)) == (lease.consumer, lease.turn):
                 self._claim(group, lease, pending.count)
-            elif not self._is_beyond(group, lease):
+            elif not self._is_beyond(group, lease) or not self._is_known_as_trimmed(group, lease):
                 lost.add(lease.entry_id)
         return lost
 
@@ -220,7 +224,8 @@ class Model:
         """Its lease runs out."""
         pending = group.pending[key, entry_id]
         pending.lapsed = True
-        self._drop_if_trimmed(group, key, entry_id)
+        if self._is_dropped(key, entry_id):
+            del group.pending[key, entry_id]  # by nobody of ours, so it is not witnessed
 
     # ---- going out --------------------------------------------------------------------------------------------------------
 
@@ -232,6 +237,13 @@ class Model:
         for lease in leases:
             self._finish(group, lease)
         return acked
+
+    def is_needed(self, entry_id: str) -> bool:
+        """Whether some group has still to be given it, or has it pending."""
+        return any(
+            (STREAM, entry_id) in group.pending or self.published.index(entry_id) >= group.position
+            for group in self.groups.values()
+        )
 
     def commit(self, group: Group, lease: Lease, publishes: Sequence[tuple[str, Fields]]) -> bool:
         self._see_source(group, lease)
@@ -347,7 +359,11 @@ class Model:
 
     def _goes_on(self, group: Group, lease: Lease) -> bool:
         """It was trimmed away, and nobody is known to have settled it: whoever still has it in memory goes on."""
-        return self._is_beyond(group, lease) and lease.entry_id not in group.settled
+        return self._is_beyond(group, lease) and lease.entry_id not in group.settled and self._is_known_as_trimmed(group, lease)
+
+    def _is_known_as_trimmed(self, group: Group, lease: Lease) -> bool:
+        """Where we remove entries ourselves, that it is gone does not tell."""
+        return not self._removal or lease.entry_id in group.witnessed
 
     def _is_beyond(self, group: Group, lease: Lease) -> bool:
         """Nobody has it and nobody can get it."""
@@ -382,11 +398,17 @@ class Model:
 
     def _claim(self, group: Group, lease: Lease, count: int) -> None:
         group.pending[lease.key, lease.entry_id] = Pending(lease.consumer, count)
-        self._drop_if_trimmed(group, lease.key, lease.entry_id)
+        if self._is_dropped(lease.key, lease.entry_id):
+            self._drop(group, lease.key, lease.entry_id)
 
-    def _drop_if_trimmed(self, group: Group, key: str, entry_id: str) -> None:
-        if self._is_trimmed(key, entry_id) and self._trimmed is not Trimmed.KEPT:
-            del group.pending[key, entry_id]
+    def _is_dropped(self, key: str, entry_id: str) -> bool:
+        """Whether the server takes it off the pending list when it is claimed."""
+        return self._is_trimmed(key, entry_id) and self._trimmed is not Trimmed.KEPT
+
+    def _drop(self, group: Group, key: str, entry_id: str) -> None:
+        del group.pending[key, entry_id]
+        if self._removal:
+            group.witnessed.add(entry_id)
 
     def _settle(self, group: Group, lease: Lease) -> None:
         """The end of a step that has written something."""
@@ -398,6 +420,8 @@ class Model:
         group.pending.pop((lease.key, lease.entry_id), None)
         if lease.of_retry:
             group.retry = [one for one in group.retry if one.id != lease.entry_id]
+        elif self._removal is Removal.WHEN_ACKED and not self.is_needed(lease.entry_id):
+            self.entries.pop(lease.entry_id, None)
 
 
 def _after_a_death(count: int) -> int:

@@ -20,8 +20,8 @@ import structlog
 from pydantic import BaseModel
 
 import streamworker
-from streamworker import Context, Idempotency, Reject, StreamWorker
-from streamworker.admin.acl import COMMANDS, Role, Server, User, least_user
+from streamworker import Context, Idempotency, Reject, Retention, StreamWorker
+from streamworker.admin.acl import COMMANDS, TRIMS, Role, Server, User, least_user
 from streamworker.codecs.envelope import Envelope, pack
 from streamworker.delivery import History
 from streamworker.worker import reclaimer
@@ -49,8 +49,9 @@ class Order(BaseModel):
 
 def server_version(client: redis.Redis) -> Server:
     """What the server understands of key patterns."""
-    version = client.info("server")["redis_version"]
-    return Server.REDIS_6_2 if version.startswith("6.") else Server.REDIS_7_0
+    if client.info("server")["redis_version"].startswith("6."):
+        return Server.REDIS_6_2
+    return Server.REDIS_8_2 if "xackdel" in client.command() else Server.REDIS_7_0
 
 
 @pytest.fixture
@@ -226,6 +227,47 @@ async def test_a_workers_transactions_and_markers_need_no_more_than_its_rights(r
     assert {"write", "click"} == set(ledger.seen)
     assert 2 == len(ledger.seen)
     assert (b"2", b"write") == (redis_client.hget("{orders}:sums", "a"), redis_client.get("seen"))
+
+
+async def test_a_worker_that_deletes_and_trims_needs_no_more_than_its_rights(server, redis_client, as_user):
+    """The stream is empty in the end, and the one that is bounded as long as it may be."""
+    app = an_app(retention={"orders": Retention(delete_when_acked=True), "invoices": Retention(max_length=2)})
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        ctx.publish("invoices", {"n": order.n})
+
+    @app.handler("invoices", group="books")
+    async def book(invoice: Order) -> None: ...
+
+    url = as_user(Role.WORKER, streams=("orders", "invoices"), groups=("billing", "books"), retention=True)
+    with structlog.testing.capture_logs() as lines:
+        async with working(app, url):
+            for n in range(5):
+                redis_client.xadd("orders", {"n": n})
+            await eventually(
+                lambda: asyncio.to_thread(lambda: (redis_client.xlen("orders"), redis_client.xlen("invoices")) == (0, 2))
+            )
+
+    assert [] == refused(redis_client)
+    assert [] == noperm(lines)
+
+
+async def test_a_worker_without_the_rights_to_trim_says_so_and_loses_nothing(server, redis_client, as_user):
+    """What every group has acknowledged is deleted all the same, with the right that it has in any case."""
+    app = an_app(retention={"orders": Retention(delete_when_acked=True)})
+
+    @app.handler("orders")
+    async def charge(order: Order) -> None: ...
+
+    with structlog.testing.capture_logs() as lines:
+        async with working(app, as_user(Role.WORKER)):
+            redis_client.xadd("orders", {"n": 1})
+            await eventually(lambda: asyncio.to_thread(lambda: redis_client.xlen("orders") == 0))
+            await eventually(lambda: asyncio.sleep(0, any(line["event"] == "trimming.failing" for line in lines)))
+
+    assert "streamworker acl" in next(line["error"] for line in lines if line["event"] == "trimming.failing")
+    assert ("command", "xackdel") in refused(redis_client) or server_version(redis_client) is not Server.REDIS_8_2
 
 
 async def test_a_transaction_without_the_right_to_its_keys_waits_for_it(redis_client, as_user):
@@ -579,11 +621,11 @@ def test_the_roles_have_the_commands_that_the_code_sends_and_no_others(redis_cli
     in_python = set().union(*(sent(path.read_text(), known) for path in STREAMS.rglob("*.py") if path.stem != "rehearsing"))
     lua = [path for path in STREAMS.rglob("*.lua") if path.stem != "virtual_time" and not path.stem.startswith("rehearsal_")]
     in_lua = {path.stem: sent_by_scripts(path.read_text()) for path in lua}
-    granted = set().union(*COMMANDS.values())
+    granted = set().union(*COMMANDS.values(), TRIMS)
 
     assert {"xreadgroup", "client|unblock", "xadd"} <= in_python
     everything = in_python | set().union(*in_lua.values()) | BY_THE_LIBRARY
     assert everything >= ONLY_THE_DEMO
     assert granted == everything - ONLY_THE_DEMO - BY_HAND
     assert in_lua.pop("replay") <= set(COMMANDS[Role.ADMIN])
-    assert set().union(*in_lua.values()) <= set(COMMANDS[Role.WORKER])
+    assert set().union(*in_lua.values()) <= {*COMMANDS[Role.WORKER], *TRIMS}

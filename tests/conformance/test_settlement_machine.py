@@ -39,10 +39,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from streamworker.codecs.dead_letters import Obituary, write_dead_letter
 from streamworker.codecs.envelope import Envelope, pack, unpack
-from streamworker.delivery import Delivery, Fields, History, Outgoing, Reason
+from streamworker.delivery import Delivery, Fields, History, Lease, Outgoing, Reason
 from streamworker.errors import ServerError
 from streamworker.streams import dead_letters, groups, publishing, reading, scripts, settling
 from streamworker.streams.connections import Endpoint
+from streamworker.streams.keys import Removal
 from streamworker.streams.reading import Page, Room, Taken, turn_of
 from streamworker.streams.scripts import Script
 from streamworker.worker.bindings import receive
@@ -106,10 +107,12 @@ class SettlementMachine(RuleBasedStateMachine):
 
     world: World
     turns: Sequence[str] = TURNS
+    removal: Removal = Removal.NEVER
+    xackdel: bool = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = Model(GROUPS, self.world.trimmed)
+        self.model = Model(GROUPS, self.world.trimmed, self.removal)
         self.staff = {name: Worker(name, self.model.groups[group]) for name, group in STAFF.items()}
         self.notes: dict[str, str] = {}
         self.ended: set[tuple[str, str]] = set()
@@ -422,7 +425,9 @@ class SettlementMachine(RuleBasedStateMachine):
             lost = self._step(
                 f"{worker.name} renews {', '.join(map(self._name, deliveries))}",
                 lambda leases=leases: self.model.renew(worker.group, leases),
-                lambda leases=leases: settling.renew(self.world.link, worker.group.name, leases),
+                lambda leases=leases, key=key: settling.renew(
+                    self.world.link, worker.group.name, leases, worker.group.keys.witnesses(key)
+                ),
             )
             for one in deliveries:
                 if isinstance(lost, set) and one.lease.entry_id in lost:
@@ -459,12 +464,18 @@ class SettlementMachine(RuleBasedStateMachine):
         acked = self._step(
             f"{worker.name} acks {', '.join(map(self._name, deliveries))}",
             expect,
-            lambda: settling.ack(self.world.link, worker.group.name, leases),
+            lambda: self._send_ack(worker.group.name, leases),
             again=again,
         )
         if isinstance(acked, int):
             for one in deliveries:
                 worker.drop(one)
+
+    async def _send_ack(self, group: str, leases: Sequence[Lease]) -> int:
+        if self.removal is not Removal.WHEN_ACKED or leases[0].of_retry:
+            return await settling.ack(self.world.link, group, leases)
+        acked, self.xackdel = await settling.ack_and_delete(self.world.link, group, leases, xackdel=self.xackdel)
+        return acked
 
     def _commit(self, worker: Worker, delivery: Delivery, targets: list[str], *, again: bool) -> None:
         body: Fields = [b"of", f"{worker.group.name}/{delivery.id}".encode()]
@@ -752,6 +763,7 @@ class SettlementMachine(RuleBasedStateMachine):
                 count=size,
                 most_bytes=2**30,
                 not_after_ms=2**52,
+                witnesses=worker.group.keys.witnesses(key),
             )
             assert page is not None
             pages.append(page)
@@ -763,7 +775,15 @@ class SettlementMachine(RuleBasedStateMachine):
         cursor: str | None = "-"
         while cursor is not None:
             page, _ = await reading.reconcile(
-                self.world.link, key, worker.group.name, worker.name, cursor=cursor, held=held, died=died, most_bytes=2**30
+                self.world.link,
+                key,
+                worker.group.name,
+                worker.name,
+                cursor=cursor,
+                held=held,
+                died=died,
+                most_bytes=2**30,
+                witnesses=worker.group.keys.witnesses(key),
             )
             pages.append(page)
             cursor = page.following
@@ -937,10 +957,10 @@ def _order_of(entry_id: str | None) -> tuple[float, ...]:
     return (float("inf"),) if entry_id is None else tuple(map(int, entry_id.split("-")))
 
 
-def tell(world: World, *, much_of: Sequence[str] = (), **changes: Any) -> None:
-    """Tell stories on `world` until one goes wrong; half of their turns are `much_of`, if given."""
+def tell(world: World, *, much_of: Sequence[str] = (), removal: Removal = Removal.NEVER, **changes: Any) -> None:
+    """Tell stories on `world` until one goes wrong; half of their turns are `much_of`, if given. `removal` is what becomes of entries."""
     turns = [*TURNS, *(len(TURNS) // len(much_of) * list(much_of) if much_of else [])]
-    machine = type("Settlement", (SettlementMachine,), {"world": world, "turns": turns})
+    machine = type("Settlement", (SettlementMachine,), {"world": world, "turns": turns, "removal": removal})
     run_state_machine_as_test(machine, settings=settings(TELLING, **changes))
 
 
@@ -950,6 +970,15 @@ def test_the_steps_do_what_the_model_says(server: Any) -> None:
     """On each server: every answer and every place is the model's, nothing is lost, nothing is in two places."""
     with world_of(Endpoint(server.url)) as world:
         tell(world)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("removal", [Removal.TRIMMED, Removal.WHEN_ACKED])
+@pytest.mark.timeout(0 if _wanted else 120)
+def test_the_steps_do_so_where_workers_remove_entries(server: Any, removal: Removal) -> None:
+    """As above: what somebody has acknowledged and deleted is not taken for what was trimmed away in somebody's hands."""
+    with world_of(Endpoint(server.url)) as world:
+        tell(world, removal=removal)
 
 
 @pytest.mark.timeout(0 if _wanted else 120)
@@ -978,7 +1007,7 @@ SEEDED_BUGS: dict[str, tuple[str, str, str, Sequence[str]]] = {
     "a commit without its targets looked at": ("settle_commit", "if state.kind ~= wanted and", "if false and", SPOILT),
     "a fence that does not look at the turn": ("fence", "return turn_of(pending[1][4]) == turn", "return true", LATE),
     "a settlement that is not remembered": ("fence", "else remember() end", "end", ()),
-    "a memory that nobody looks at": ("fence", "and not was_settled()", "", ()),
+    "a memory that nobody looks at": ("fence", "or was_settled()", "", ()),
     "a renewal that takes back": (
         "renew",
         "if pending[1] and pending[1][2] == consumer and turn_of(pending[1][4]) == tonumber(ARGV[position + 1]) then",
@@ -986,7 +1015,7 @@ SEEDED_BUGS: dict[str, tuple[str, str, str, Sequence[str]]] = {
         LATE,
     ),
     "a renewal that does not look at the turn": ("renew", "and turn_of(pending[1][4]) == tonumber(ARGV[position + 1])", "", LATE),
-    "a renewal that renews nothing": ("renew", "redis.call('XCLAIM', source, group, consumer, 0, id, 'JUSTID')", "", ()),
+    "a renewal that renews nothing": ("renew", "redis.call('XCLAIM', source, group, consumer, 0, id, 'JUSTID')", "{ id }", ()),
     "a reclaim that counts what only waited": ("reclaim", "turn % 2 == 1 and turn > 1", "turn > 1", ()),
     "a reclaim that counts nothing": ("reclaim", "after_a_death(counted - 1)", "counted - 1", ()),
     "a reclaim that counts what was its own": ("reclaim", "if own[id] then", "if false then", LATE),
@@ -1010,11 +1039,38 @@ SEEDED_BUGS: dict[str, tuple[str, str, str, Sequence[str]]] = {
 }
 
 
+WHERE_ENTRIES_GO: dict[str, tuple[str, str, str, Sequence[str]]] = {
+    "a fence that takes what was deleted for trimmed": (
+        "fence",
+        "return not shrinks or was_trimmed(settled, id)",
+        "return true",
+        LATE,
+    ),
+    "a fence that takes what was trimmed for settled": (
+        "fence",
+        "return not shrinks or was_trimmed(settled, id)",
+        "return false",
+        (),
+    ),
+    "a renewal that is no witness": ("renew", "if KEYS[2] then witness(KEYS[2], id) end", "", ["take", "trim", "renew"]),
+    "a renewal that keeps what was deleted": ("renew", "or (KEYS[2] and not was_trimmed(KEYS[2], id))", "", LATE),
+    "a sweep that is no witness": (
+        "reclaim",
+        "for _, id in ipairs(gone) do witness(KEYS[2], id) end",
+        "",
+        ["take", "trim", "sweep"],
+    ),
+    "a settlement that deletes nothing": ("fence", "if ARGV[5] == '3' then retire(source, group, { id }) end", "", ()),
+}
+"""These show only where workers remove entries."""
+
+
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("bug", SEEDED_BUGS)
+@pytest.mark.parametrize("bug", [*SEEDED_BUGS, *WHERE_ENTRIES_GO])
 def test_a_seeded_bug_is_found(bug: str, valkey: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stories can fail: with each of these changes to a script one of them does, if they go where it shows."""
-    name, right, wrong, much_of = SEEDED_BUGS[bug]
+    name, right, wrong, much_of = (SEEDED_BUGS | WHERE_ENTRIES_GO)[bug]
+    removal = Removal.WHEN_ACKED if bug in WHERE_ENTRIES_GO else Removal.NEVER
 
     def seeded(wanted: str) -> Script:
         source = scripts.script(wanted).source
@@ -1026,4 +1082,4 @@ def test_a_seeded_bug_is_found(bug: str, valkey: Any, monkeypatch: pytest.Monkey
         monkeypatch.setattr(room, "script", seeded)
     # A story that fails, and not when it is told again because the server's clock has gone on, has found it too.
     with world_of(Endpoint(valkey.url)) as world, pytest.raises((AssertionError, FlakyFailure)):
-        tell(world, much_of=much_of, max_examples=600, phases=[Phase.generate], report_multiple_bugs=False)
+        tell(world, much_of=much_of, removal=removal, max_examples=600, phases=[Phase.generate], report_multiple_bugs=False)

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -29,9 +30,9 @@ def streamworker(*arguments: str, url: str = "redis://localhost:1/0", folder: Pa
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=50, check=False)
 
 
-def work_off(example: str, url: str, folder: Path = ROOT) -> str:
+def work_off(example: str, url: str, folder: Path = ROOT, *options: str) -> str:
     """Run the example in this folder until nothing is left to do; answers its log."""
-    ended = streamworker("run", str(ROOT / "examples" / example), "--burst", url=url, folder=folder)
+    ended = streamworker("run", str(ROOT / "examples" / example), "--burst", *options, url=url, folder=folder)
     assert 0 == ended.returncode, ended.stderr
     return ended.stderr
 
@@ -215,6 +216,25 @@ async def test_schedules_make_a_report_each_second_once_in_two_processes(server,
     assert len(ticks) >= sum(ended.stderr.count("report.made") for ended in both) >= 2
 
 
+async def test_retention_empties_what_is_acknowledged_and_keeps_the_rest(server, aredis):
+    """Orders go, also those that another group has had to be given first; clicks of today stay."""
+    await aredis.xgroup_create("orders", "search", id="0", mkstream=True)
+    for n in range(5):
+        await aredis.xadd("orders", {"order_id": n})
+        await aredis.xadd("clicks", {"page": n})
+    log = await asyncio.to_thread(work_off, "retention.py", server.url)
+    kept = await aredis.xlen("orders")
+    [[_, given]] = await aredis.xreadgroup("search", "other", {"orders": ">"})
+    await aredis.xack("orders", "search", *(entry_id for entry_id, _ in given))
+    await aredis.xadd("orders", {"order_id": 5})
+    ended = await asyncio.to_thread(streamworker, "run", "examples/retention.py", "--max-runtime", "3s", url=server.url)
+
+    assert 0 == ended.returncode
+    assert (5, 5) == (kept, len(given))
+    assert (5, 1) == (log.count("order.charged"), ended.stderr.count("order.charged"))
+    assert (1, 5) == (await aredis.xlen("orders"), await aredis.xlen("clicks"))
+
+
 async def test_listeners_hear_of_each_change_in_every_process(server, aredis):
     """An order that comes after a change is charged at the new price, whoever has it."""
     options = ("run", "examples/listeners.py", "--max-runtime", "5s")
@@ -251,3 +271,38 @@ async def test_quotes_are_answered(server):
     assert (1, "", "Reject: there is no gold\n") == await asyncio.to_thread(ask, "gold")
     assert 0 == (await working).returncode
     assert "ask again later" in (await asyncio.to_thread(ask, "tea"))[2]
+
+
+async def test_flow_control_waits_for_the_provider_and_keeps_to_its_rate(server, aredis, tmp_path):
+    """While the provider is down hardly anything is tried; then all orders are charged, no more in a second than it takes."""
+    down = tmp_path / "provider-is-down"
+    down.touch()
+    for number in range(40):
+        await aredis.xadd("orders", {"order_id": number, "cents": 990})
+    working = asyncio.create_task(asyncio.to_thread(work_off, "flow_control.py", server.url, tmp_path))
+    await eventually(lambda: aredis.zcard("{orders}:due:billing"), within=20)
+    await asyncio.sleep(2)  # what is claimed is that little happens meanwhile
+    down.unlink()
+    log = await working
+
+    moments = sorted(int(entry_id.partition(b"-")[0]) for entry_id, _ in await aredis.xrange("invoices"))
+    assert 40 == len(moments)
+    assert all(later - first >= 950 for first, later in zip(moments, moments[25:], strict=False))
+    assert "kill_switch.tripped" in log
+    assert "kill_switch.reset" in log
+    assert 20 > log.count("delivery.retrying")
+    assert [] == await dead_letters(aredis)
+
+
+async def test_priorities_pack_three_of_the_one_for_each_of_the_other(server, aredis, tmp_path):
+    """While both have a backlog; in the end everything is packed, and every letter written."""
+    for number in range(600):
+        await aredis.xadd("orders", {"order_id": number})
+        await aredis.xadd("orders-vip", {"order_id": number})
+    await aredis.xadd("letters", {"to": "all of them"})
+
+    await asyncio.to_thread(work_off, "priorities.py", server.url, tmp_path, "--max-concurrency", "8")
+
+    came_by = [fields[b"came_by"] for _, fields in await aredis.xrange("packed")]
+    assert {b"orders": 600, b"orders-vip": 600} == Counter(came_by)
+    assert 375 <= came_by[:600].count(b"orders-vip") <= 525

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from streamworker import Backoff, Context, Idempotency, RetryPolicy, StreamWorker
+from streamworker import Backoff, Context, Idempotency, Retention, RetryPolicy, StreamWorker
+from streamworker.streams import groups, inspecting
 from streamworker.testing import TestWorker
 
 MINUTE = timedelta(minutes=1)
@@ -234,3 +235,32 @@ async def test_listeners_have_heard_everything_when_nothing_happens_any_more(red
             await worker.run_until_idle()
         assert ["1", "2"] * 3 == heard
         assert ["1"] * 3 == done
+
+
+async def test_what_is_acknowledged_goes_at_once_and_what_is_too_old_goes_in_the_tests_time(redis_url: str | None) -> None:
+    """Whatever another group still needs stays however old it gets."""
+    app = StreamWorker(group="g", retention={"orders": Retention(delete_when_acked=True), "clicks": Retention(max_age=60 * MINUTE)})
+
+    @app.handler("orders", "clicks")
+    async def handle(body: dict[str, str]) -> None: ...
+
+    async def lengths() -> tuple[int, int]:
+        return await inspecting.length(link, "orders"), await inspecting.length(link, "clicks")
+
+    async with TestWorker(app, redis_url=redis_url) as worker:
+        link = worker._link
+        await worker.publish("orders", {"n": "1"})
+        await worker.publish("clicks", {"n": "1"})
+        await worker.run_until_idle()
+        assert (0, 1) == await lengths()
+
+        await worker.advance(59 * MINUTE)
+        assert (0, 1) == await lengths()
+
+        await groups.create(link, "clicks", "search", "0")
+        await worker.advance(2 * MINUTE)
+        assert (0, 1) == await lengths()
+
+        await link.call("XREADGROUP", "GROUP", "search", "other", "NOACK", "STREAMS", "clicks", ">")
+        await worker.advance(MINUTE)
+        assert (0, 0) == await lengths()

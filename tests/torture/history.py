@@ -201,6 +201,8 @@ class Rules:
     """How soon after a trouble's end something is handled again: a pause between two tries is up to five seconds."""
     prompt: float = inf
     """How soon after its publication an entry starts, with nothing on record that may keep it: where there is always room for it."""
+    max_concurrency: int | None = None
+    """How many handlers may run at once in one process, if anything was said of that."""
     connections: int = 3
     """What a worker of one group may have: one for commands, one to read, one to renew leases."""
     exit_codes: frozenset[int] = frozenset({0})

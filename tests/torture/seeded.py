@@ -95,6 +95,36 @@ BUGS = (
         (Edit("worker/doubt.py", "self._inherited = not intake.order", "self._inherited = True"),),
     ),
     Bug(
+        "permits that are granted together count as one",
+        "flow: kill -9 under a rate limit",
+        frozenset({"I22"}),
+        (Edit("streams/scripts/permits.lua", "free = free + count * interval", "free = free + interval"),),
+    ),
+    Bug(
+        "what a pause holds back spends an attempt",
+        "flow: pauses",
+        frozenset({"I5"}),
+        (
+            Edit(
+                "policies.py",
+                "return RetryLater(_bounded(after), delivery.history)",
+                "return RetryLater(_bounded(after), replace(delivery.history, attempt=delivery.attempt + 1))",
+            ),
+        ),
+    ),
+    Bug(
+        "a pause is seen by the processes that start after it only",
+        "flow: pauses",
+        frozenset({"I23"}),
+        (Edit("worker/scheduler.py", "pauses.heed(looked.pauses)", "pass"),),
+    ),
+    Bug(
+        "a kill switch never trips",
+        "flow: a downstream that goes away",
+        frozenset({"I6"}),
+        (Edit("worker/kill_switch.py", "if len(self._results) < self._policy.after or", "if True or"),),
+    ),
+    Bug(
         "a vanished group is made again at the end of its stream",
         "XGROUP DESTROY",
         frozenset({"I1"}),
@@ -130,6 +160,25 @@ BUGS = (
         "kill: who ticks",
         frozenset({"I15"}),
         (Edit("streams/scripts/tick.lua", "redis.call('SET', KEYS[1], text(tick))\n", ""),),
+    ),
+    Bug(
+        "a bounded stream is trimmed without a look at what its groups need",
+        "retention: kill -9 beside bounds",
+        frozenset({"I29"}),
+        (
+            Edit("streams/scripts/trim.lua", "local bound = is_before(guard, before) and guard or before", "local bound = before"),
+            Edit("streams/scripts/trim.lua", "if is_before(guard, before) then before = guard end", ""),
+            Edit("streams/scripts/trim.lua", "and is_before(id, guard) do", "do"),
+        ),
+    ),
+    Bug(
+        "what one group has acknowledged is deleted under another",
+        "retention: kill -9",
+        frozenset({"I29"}),
+        (
+            Edit("streams/scripts/retire.lua", "if not is_needed(id) then", "if true then"),
+            Edit("streams/scripts/ack_and_delete.lua", "if ARGV[2] == '1' then", "if false then"),
+        ),
     ),
     Bug(
         "what a batch handler says of single entries is not heeded",

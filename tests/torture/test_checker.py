@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.torture.checker import check, figures
+from tests.torture.features import flow
 from tests.torture.fleet import runs_in
 from tests.torture.history import DeadLetter, Disturbance, Footprint, History, Life, Plan, Published, Rules, Run
 
@@ -421,3 +422,62 @@ def test_a_tick_may_be_left_out_when_no_process_could_publish_it():
     assert "I15" not in seen(ticking(10.0, 10.8, **none))
     assert "I15" not in seen(ticking(1.0, 1.8))
     assert "I15" not in seen(ticking(10.0, 10.8), replace(RULES, slack=0.3))
+
+
+# ---- I22, I23 ---------------------------------------------------------------------------------------------------------------
+
+
+def limited(starts: list[float], **parts) -> History:
+    """Entries of a handler with a rate, started at these moments."""
+    numbers = range(1, len(starts) + 1)
+    runs = tuple(run(number, started=at, ended=at + 0.01) for number, at in zip(numbers, starts, strict=True))
+    return a_history(published=tuple(published(number, kind="limited") for number in numbers), runs=runs, **parts)
+
+
+def test_no_more_starts_than_the_rate_and_the_burst():
+    """In the worst stretch of time, wherever it lies."""
+    burst, interval = flow.LIMIT.burst, flow.LIMIT.per.total_seconds() / flow.LIMIT.count
+    steady = [1.0 + number * interval for number in range(40)]
+
+    assert set() == seen(limited(steady))
+    assert set() == seen(limited([2.0] * burst + [2.0 + interval]))
+    assert {"I22"} == seen(limited([1.0] + [2.0] * (burst + 1)))
+    assert set() == seen(limited([2.0] * (burst + 1), forgotten=(0.5,)))
+
+
+def test_nothing_of_a_paused_handler_starts():
+    """From when every process has seen it until it is resumed; another handler may."""
+    paused = {"collected": {"flow": ((0.5, 2.0),)}}
+
+    assert {"I23"} == seen(a_history(published=(published(kind="pausable"),), **paused))
+    assert set() == seen(a_history(published=(published(kind="ok"),), **paused))
+    assert set() == seen(a_history(published=(published(kind="pausable"),), runs=(run(started=2.1, ended=2.2),), **paused))
+
+
+def test_an_entry_whose_downstream_was_away_may_succeed_later():
+    """At whatever attempt; but it is not used up."""
+    failed = run(started=1.0, ended=1.1, end="failed")
+    again = run(started=1.5, ended=1.6, attempt=2)
+
+    assert set() == seen(a_history(published=(published(kind="switched"),), runs=(failed, again)))
+    exhausted = a_history(published=(published(kind="switched"),), runs=(failed,), dead_letters=(letter(1, "exhausted", 3),))
+    assert "I6" in seen(exhausted)
+
+
+# ---- I29 --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("missed", "lengths", "broken"),
+    [
+        ((), None, set()),
+        ((), (0, 0), set()),
+        ((), (50, 50), set()),
+        ((7,), None, {"I29"}),
+        ((), (1, 0), {"I29"}),
+        ((), (51, 50), {"I29"}),
+    ],
+)
+def test_a_group_that_is_robbed_and_a_stream_that_stays_long_are_seen(missed, lengths, broken):
+    """What the laggard has not been given, and what nobody needs."""
+    assert broken == seen(a_history(collected={"retention": (missed, lengths)}))

@@ -16,7 +16,10 @@ from streamworker import (
     CallNext,
     Context,
     DeadLetterPolicy,
+    KillSwitch,
+    RateLimit,
     Reject,
+    Retention,
     Retry,
     RetryPolicy,
     Snooze,
@@ -58,7 +61,7 @@ app = StreamWorker(
 )
 
 orders = app.stream("orders", OrderPlaced)
-invoices = app.stream("invoices", Invoice)
+invoices = app.stream("invoices", Invoice, retention=Retention(max_age=timedelta(days=7), max_length=1_000_000))
 clicks = app.stream("clicks", Click)
 plain = app.stream("plain", dict[str, str])
 events: Stream[OrderPlaced | Invoice] = app.stream("events", OrderPlaced | Invoice)
@@ -142,3 +145,24 @@ async def a_test(make: Callable[..., TestWorker]) -> None:
         assert_type(await worker.published("invoices"), list[dict[str, str]])
         assert_type(worker.deliveries(entry_id), list[DeliveryRecord])
         assert_type(await worker.dead_letters(), list[DeadLetterRecord])
+
+
+# ---- gates ---------------------------------------------------------------------------------------------------------------------
+
+
+@orders.handler(
+    name="slowly", rate_limit=RateLimit(100, per=timedelta(minutes=1), burst=5), kill_switch=KillSwitch(after=10, share=0.3)
+)
+async def slowly(order: OrderPlaced) -> None: ...
+
+
+@app.batch_handler("bulk", rate_limit=RateLimit(1_000), kill_switch=KillSwitch())
+async def in_bulk(bodies: list[dict[str, str]]) -> None: ...
+
+
+async def look_after() -> None:
+    assert_type(await app.pause("slowly", reason="maintenance"), bool)
+    assert_type(await app.resume(slowly), bool)
+    for name, pause in (await app.paused()).items():
+        assert_type(name, str)
+        assert_type(pause.reason, str)

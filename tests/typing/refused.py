@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel
 
-from streamworker import Context, RetryPolicy, StreamWorker
+from streamworker import Context, RateLimit, RetryPolicy, StreamWorker
 from streamworker.testing import TestWorker
 
 
@@ -51,6 +51,14 @@ async def of_many(order: OrderPlaced) -> None: ...
 
 @orders.handler(timeout=5)  # refused
 async def of_a_number(order: OrderPlaced) -> None: ...
+
+
+@app.handler("orders", rate_limit=100)  # refused
+async def not_a_limit(order: OrderPlaced) -> None: ...
+
+
+@app.listener("orders", rate_limit=RateLimit(5))  # refused
+async def not_for_listeners(order: OrderPlaced) -> None: ...
 
 
 @app.handler("orders", start="somewhere")  # refused

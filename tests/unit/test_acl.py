@@ -27,6 +27,7 @@ def test_a_worker_has_its_groups_keys_and_what_it_publishes_to() -> None:
         "~{orders}:sw:sweep:billing",
         "~{orders}:sw:settled:billing",
         "~{orders}:sw:known:billing",
+        "~{orders}:sw:paused:billing",
         "~{orders}:scheduled",
         "~{orders}:scheduled:entries",
         "~invoices",
@@ -34,6 +35,7 @@ def test_a_worker_has_its_groups_keys_and_what_it_publishes_to() -> None:
         "~{invoices}:scheduled:entries",
         "~{orders}:sw:name:billing:*",
         "~{orders}:sw:done:billing:*",
+        "~{orders}:sw:rate:billing:*",
         "~{orders}:sw:tick:*",
         "~{invoices}:sw:tick:*",
         "~{orders}:sw:reply:*",
@@ -53,21 +55,37 @@ def test_a_workers_transactions_need_their_keys_and_their_commands() -> None:
     )
 
 
+def test_a_retention_needs_a_key_and_a_command_more_and_xackdel_where_it_is_known() -> None:
+    """A server refuses a rule with a command that it does not know, and the worker does without."""
+    without = least_user(Role.WORKER, ["orders"], ["billing"], publishes_to=["invoices"]).rules
+
+    def more(server: Server) -> set[str]:
+        return {
+            *least_user(Role.WORKER, ["orders"], ["billing"], publishes_to=["invoices"], retention=True, server=server).rules
+        } - {*without}
+
+    assert {"~{orders}:sw:trim", "~{invoices}:sw:trim", "+xlen", "+xtrim"} == more(Server.REDIS_7_0) == more(Server.REDIS_6_2)
+    assert {"~{orders}:sw:trim", "~{invoices}:sw:trim", "+xlen", "+xtrim", "+xackdel"} == more(Server.REDIS_8_2)
+    with pytest.raises(SetupError, match="leave --retention out for a dashboard"):
+        least_user(Role.DASHBOARD, ["orders"], ["billing"], retention=True)
+
+
 def test_a_dashboard_only_reads_and_an_administrator_writes_dead_letters_and_retries() -> None:
     """Where the server knows the difference."""
     keys = ["%R~orders", "%R~{orders}:due:billing"]
 
-    assert [*keys, "%R~{orders}:retry:billing", "%R~{orders}:dlq:billing"] == keys_of_rules(
+    assert [*keys, "%R~{orders}:retry:billing", "%R~{orders}:dlq:billing", "%R~{orders}:sw:paused:billing"] == keys_of_rules(
         Role.DASHBOARD, "orders", groups=("billing",)
     )
-    assert [*keys, "~{orders}:retry:billing", "~{orders}:dlq:billing"] == keys_of_rules(Role.ADMIN, "orders", groups=("billing",))
+    admins = [*keys, "~{orders}:retry:billing", "~{orders}:dlq:billing", "~{orders}:sw:paused:billing"]
+    assert admins == keys_of_rules(Role.ADMIN, "orders", groups=("billing",))
 
 
 def test_several_streams_and_groups_are_all_combined() -> None:
-    """Each stream with what is scheduled for it, ticks and replies once, and nine keys for each group on it."""
+    """Each stream with what is scheduled for it, ticks and replies once, and eleven keys for each group on it."""
     keys = keys_of_rules(Role.WORKER, "orders", "clicks", groups=("billing", "search"))
 
-    assert 2 * 5 + 2 * 2 * 9 == len(keys) == len(set(keys))
+    assert 2 * 5 + 2 * 2 * 11 == len(keys) == len(set(keys))
 
 
 def test_redis_6_2_gets_no_rule_that_it_does_not_know() -> None:

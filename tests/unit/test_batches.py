@@ -30,6 +30,22 @@ def length(batch: Batch | None) -> int | None:
 # ---- the line --------------------------------------------------------------------------------------------------------------------
 
 
+def test_of_a_batch_only_so_many_entries_start_as_may() -> None:
+    """The rest goes first the next time, and counts as waiting; without leave nothing does."""
+    line = a_line(places=3)
+    for size in (1, 20, 300):
+        line.put(a_trip(size), 0.0)
+
+    assert (3, 3) == (line.waiting, line.due(0.0))
+    assert line.take(0.0, 0) is None
+    first, rest = line.take(0.0, 1), line.take(0.0, 5)
+    assert first is not None
+    assert rest is not None
+    assert ([1], [20, 300]) == ([trip.delivery.size for trip in first.trips], [trip.delivery.size for trip in rest.trips])
+    assert (1, 320) == (first.size, rest.size)
+    assert (0, 0) == (line.waiting, line.due(0.0))
+
+
 def test_a_batch_is_closed_when_it_is_full() -> None:
     """Only what opens or closes one has to be looked after."""
     line = a_line(places=2)

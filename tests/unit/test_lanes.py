@@ -139,3 +139,55 @@ def test_what_is_cleared_does_not_count_as_running() -> None:
 
     assert 0 == lanes.held
     assert [] == list(lanes.ready())
+
+
+class Permitting:
+    """Lets so many through, and no more."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def admit(self) -> bool:
+        if not self.left:
+            return False
+        self.left -= 1
+        return True
+
+    @property
+    def room(self) -> int:
+        return self.left
+
+    @property
+    def is_shut(self) -> bool:
+        return not self.left
+
+
+def test_a_gate_holds_up_its_lane_and_no_other() -> None:
+    """Though there are free places; each start takes one leave, when it waited, when it need not, and when another one has ended."""
+    lanes: Lanes[str] = Lanes({"gated": 5, "free": 5})
+    gate = Permitting(2)
+    lanes.gates = {"gated": gate}
+
+    assert (2, 5) == (lanes.free("gated"), lanes.free("free"))
+    assert [True, True, False] == [lanes.begin("gated") for _ in range(3)]
+    assert lanes.begin("free")
+    lanes.offer("gated", "third")
+    assert [] == list(lanes.ready())
+    assert lanes.follow("gated") is None
+
+    gate.left = 1
+    assert [("gated", "third")] == list(lanes.ready())
+    lanes.offer("gated", "fourth")
+    gate.left = 1
+    assert "fourth" == lanes.follow("gated")
+    assert (2, 3) == (5 - lanes.idle("gated"), lanes.held)
+
+
+def test_what_waits_in_one_lane_is_taken_out_alone() -> None:
+    """The others keep theirs."""
+    lanes: Lanes[str] = Lanes({"a": 1, "b": 1})
+    for lane in ("a", "b"):
+        lanes.offer(lane, lane)
+
+    assert ["a"] == lanes.clear_one("a")
+    assert (0, 1, 1) == (lanes.waiting("a"), lanes.waiting("b"), lanes.held)

@@ -112,3 +112,30 @@ def test_a_handler_of_batches_has_room_for_its_batches_and_no_lane_of_its_own() 
     assert 0 == pool.room
     assert part is not None
     assert (["clicks"], 2) == ([binding.keys.stream for binding in part.bindings], part.room)
+
+
+class Gated:
+    """A gate that lets so many more start soon."""
+
+    def __init__(self, room: int, *, shut: bool = False) -> None:
+        self.room, self.is_shut = room, shut
+
+    def admit(self) -> bool:
+        return False
+
+
+def test_nothing_is_read_that_may_not_start() -> None:
+    """Not the streams of which every handler is shut; and for handlers that all have gates, no more than these let through soon."""
+    [pool] = pools_of([_binding("1", "c"), _binding("2", "c", "d")], LIMITS)
+    for binding in pool.bindings:
+        binding.ready = True
+    streams = lambda: {binding.keys.stream for binding in pool.readable}  # noqa: E731
+
+    assert ({"1", "2"}, 7) == (streams(), pool.room)
+    pool.lanes.gates = {"c": Gated(0, shut=True)}
+    assert ({"2"}, 4, True, 2) == (streams(), pool.room, pool.is_worth_reading, pool.width)
+    assert pool.ready_keys() == ("{2}:retry:billing", "2")
+    pool.lanes.gates = {"c": Gated(2), "d": Gated(1)}
+    assert ({"1", "2"}, 3) == (streams(), pool.room)
+    pool.lanes.gates = {"c": Gated(0, shut=True), "d": Gated(0, shut=True)}
+    assert (set(), 0, False) == (streams(), pool.room, pool.is_worth_reading)

@@ -556,3 +556,52 @@ def test_a_bare_decorator_says_what_to_write() -> None:
     """With the stream's name."""
     with pytest.raises(SetupError, match=re.escape('write @app.batch_handler("stream")')):
         an_app().batch_handler(charge_many)  # type: ignore[arg-type]
+
+
+# ---- priorities ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("priorities", "says"),
+    [
+        ({"orders": 0}, "the weight of 'orders' is a whole number from 1 to 1000, not 0"),
+        ({"orders": 1_001}, "the weight of 'orders' is a whole number from 1 to 1000, not 1001"),
+        ({"orders": 1.5}, "the weight of 'orders' is a whole number"),
+        ({"orders": True}, "the weight of 'orders' is a whole number"),
+        ({"order": 2}, "priorities weighs 'order', which is none of its streams"),
+        ({}, "priorities says the weight of streams"),
+        (["orders"], "priorities says the weight of streams"),
+    ],
+)
+def test_wrong_weights_fail_with_a_sentence(priorities: Any, says: str) -> None:
+    """When the handler is registered, and it is not kept."""
+    app = an_app()
+
+    with pytest.raises(SetupError) as caught:
+        app.handler("orders", "orders-vip", priorities=priorities)(charge)
+
+    assert says in str(caught.value)
+    assert [] == app.handlers
+
+
+def test_one_stream_has_nothing_to_be_weighed_against() -> None:
+    """Which says that something else was meant."""
+    with pytest.raises(SetupError, match="has one stream, and nothing to weigh it against"):
+        an_app().handler("orders", priorities={"orders": 2})(charge)
+
+
+def test_handlers_that_share_streams_have_the_same_weights() -> None:
+    """What is read from a stream is for all of them."""
+    app = an_app()
+    app.handler("orders", "orders-vip", priorities={"orders-vip": 3})(charge)
+
+    with pytest.raises(SetupError, match="share group 'billing' of 'orders-vip' but not its weight"):
+        app.handler("orders-vip", type="refund", name="refund")(charge)
+
+
+def test_an_option_that_there_is_not_is_refused_with_the_one_that_was_meant() -> None:
+    """At run time too, where no type checker has looked."""
+    options: Any = {"concurency": 3}
+
+    with pytest.raises(SetupError, match="there is no option concurency=; did you mean concurrency="):
+        an_app().handler("orders", **options)(charge)

@@ -93,6 +93,18 @@ def test_a_troubled_stream_beside_a_sound_one_is_no_reason_against_it() -> None:
     assert "reading, but not a" == verdict.findings[0].reason
 
 
+def test_what_was_lost_or_is_held_back_is_no_reason_against_it_but_is_said() -> None:
+    """Of all processes together, behind the ok; of each in full."""
+    held = ("orders: undelivered in group search",)
+    verdict = ready(Seen([a_worker(trimmed=2), a_worker(2, trimmed=1, held_back=held), a_worker(3, held_back=held)]), LIMIT)
+
+    assert (True, "ok; 3 found trimmed while pending; held back: orders: undelivered in group search") == (
+        verdict.ok,
+        verdict.reason,
+    )
+    assert "reading; 2 found trimmed while pending" == verdict.findings[0].reason
+
+
 def test_when_all_are_to_end_none_is_ready_whatever_it_said_last() -> None:
     """A drain is alive even where a handler blocks it: the watchdog ends it, not the kubelet."""
     seen = Seen([a_worker(silent=300, draining=True, reading=False)], draining=True)

@@ -22,10 +22,14 @@ from streamworker.streams.faults import translate
 from streamworker.streams.wire import Argument, Link, Reply
 
 FENCED = ("settle_commit", "settle_retry", "settle_release", "settle_dead_letter", "recount")
-COUNTING = ("renew", "reclaim", "reconcile", "pardon")
+COUNTING = ("renew", "reclaim", "reconcile")
 PRELUDES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(FENCED, ("book", "fence")),
-    **dict.fromkeys(COUNTING, ("book",)),
+    **dict.fromkeys(FENCED, ("book", "ids", "witness", "retire", "fence")),
+    **dict.fromkeys(COUNTING, ("book", "witness")),
+    "pardon": ("book",),
+    "ack_and_delete": ("ids", "retire"),
+    "trim": ("ids",),
+    "listen": ("ids",),
 }
 """What stands in front of which scripts."""
 

@@ -1,8 +1,10 @@
 -- What every settling script starts with. KEYS: the stream the entry is pending in, the group's memory of what it has settled, then
 -- those that the script writes to beside.
--- ARGV: group, consumer, entry id, turn (see book.lua), 1 when the stream is a retry stream of ours.
+-- ARGV: group, consumer, entry id, turn (see book.lua), what becomes of the stream's entries: 0 they stay, 1 it is a retry stream of ours,
+-- 2 workers trim it, 3 workers delete what every group has acknowledged, too.
 local source, settled = KEYS[1], KEYS[2]
 local group, consumer, id, turn, of_retry = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+local shrinks = tonumber(ARGV[5]) >= 2
 
 -- A full server refuses only the first write of a script, and that is the next one, which it takes. So try one that it would refuse, and
 -- that changes nothing, where something is to be written that takes memory.
@@ -32,10 +34,12 @@ end
 
 -- Nobody has the entry pending, and it is not in the stream any more, and nobody is known to have settled it: it was trimmed away while
 -- it was pending, and the server has dropped it from the pending list. No other worker can ever be given it, so the one that still has
--- it in memory must be let go on. Entries of a retry stream vanish when they are settled, so there it means just that.
+-- it in memory must be let go on. Entries of a retry stream vanish when they are settled, so there it means just that; and where we remove
+-- what is settled ourselves, it means that unless whoever dropped it from the pending list has witnessed it.
 local function trimmed_away()
   if of_retry or #redis.call('XPENDING', source, group, id, id, 1) > 0 then return false end
-  return #redis.call('XRANGE', source, id, id) == 0 and not was_settled()
+  if #redis.call('XRANGE', source, id, id) > 0 or was_settled() then return false end
+  return not shrinks or was_trimmed(settled, id)
 end
 
 -- The entry is pending with us under this turn: nobody has taken it over.
@@ -55,4 +59,5 @@ end
 local function acknowledge()
   redis.call('XACK', source, group, id)
   if of_retry then redis.call('XDEL', source, id) else remember() end
+  if ARGV[5] == '3' then retire(source, group, { id }) end
 end

@@ -10,19 +10,6 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   return { last, -2, 0, {} }
 end
 
--- The parts of an id have up to 20 digits, more than a number can hold.
-local function is_less(one, other)
-  if #one ~= #other then return #one < #other end
-  return one < other
-end
-
-local function is_before(one, other)
-  local one_ms, one_number = string.match(one, '^(%d+)-(%d+)$')
-  local other_ms, other_number = string.match(other, '^(%d+)-(%d+)$')
-  if one_ms ~= other_ms then return is_less(one_ms, other_ms) end
-  return is_less(one_number, other_number)
-end
-
 local info = {}
 local told = redis.call('XINFO', 'STREAM', KEYS[1])
 for position = 1, #told, 2 do info[told[position]] = told[position + 1] end

@@ -1,7 +1,9 @@
--- Add scheduled entries that are due to their streams.
--- KEYS: for each stream the sorted set of due times, the hash of entries, the stream. ARGV: how many of each stream at most.
--- Answers: ms until the next one is due (-1: none waits), then for each stream that has something to tell {its number, how many were
--- added, how many could not be read, an error or ''}. An error of one stream must not hold up another one, hence pcall.
+-- Add scheduled entries that are due to their streams; and tell which handlers are paused, because this is asked once a second anyway.
+-- KEYS: for each stream the sorted set of due times, the hash of entries, the stream; then the hashes of pauses.
+-- ARGV: how many of each stream at most, how many streams.
+-- Answers: ms until the next one is due (-1: none waits), what each hash of pauses holds (or an error's text), then for each stream that
+-- has something to tell {its number, how many were added, how many could not be read, an error or ''}. An error of one stream must not
+-- hold up another one, hence pcall.
 local HOUR = 3600000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -68,8 +70,14 @@ local function publish(due, entries, stream, told)
   return first[2] and math.max(0, tonumber(first[2]) - now) or -1
 end
 
-local answer = { -1 }
-for number = 1, #KEYS / 3 do
+local streams, pauses = tonumber(ARGV[2]), {}
+for position = 3 * streams + 1, #KEYS do
+  local held = redis.pcall('HGETALL', KEYS[position])
+  pauses[#pauses + 1] = held['err'] and tostring(held['err']) or held
+end
+
+local answer = { -1, pauses }
+for number = 1, streams do
   local told = { number, 0, 0, '' }
   local fine, wait = pcall(publish, KEYS[3 * number - 2], KEYS[3 * number - 1], KEYS[3 * number], told)
   if not fine then

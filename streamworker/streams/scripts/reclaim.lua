@@ -1,5 +1,6 @@
 -- Take over entries whose lease ran out.
--- KEYS: the stream. ARGV: group, consumer, lease in ms, cursor, how many at most, the latest server time in ms at which to do so, for
+-- KEYS: the stream, and where we remove its entries ourselves, the memory of what was trimmed while it was pending.
+-- ARGV: group, consumer, lease in ms, cursor, how many at most, the latest server time in ms at which to do so, for
 --       how many bytes there is room, then the ids that we hold though we have lost them.
 -- Answers: the server's time in ms, 1 when that is too late, next cursor, {id, values, delivery count} of each entry, ids that were
 -- trimmed away while they were pending.
@@ -63,5 +64,8 @@ if nameless then
       gone[#gone + 1] = pending[1]
     end
   end
+end
+if KEYS[2] then
+  for _, id in ipairs(gone) do witness(KEYS[2], id) end
 end
 return { now, 0, cursor, entries, gone }

@@ -1,7 +1,8 @@
 -- Find entries that are pending under our name but that we do not hold: their reply was lost on the way, or, when we have just begun,
 -- an earlier process of this name died with them.
--- KEYS: the stream. ARGV: group, consumer, first id to look at, how many pending entries to look at, 1 when their owner is dead, for how
---       many bytes there is room, then the ids that we hold.
+-- KEYS: the stream, and where we remove its entries ourselves, the memory of what was trimmed while it was pending.
+-- ARGV: group, consumer, first id to look at, how many pending entries to look at, 1 when their owner is dead, for how many bytes there is
+-- room, then the ids that we hold.
 -- Answers: next id to look at ('' when done), {id, values, delivery count} of each, ids that were trimmed away, how many were left where
 -- they are because the room was full. Without a death the search ends there.
 local group, consumer, limit, died, bytes = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[5] == '1', tonumber(ARGV[6])
@@ -13,6 +14,11 @@ local function weigh(values)
   local sum = 0
   for _, value in ipairs(values) do sum = sum + #value end
   return sum
+end
+
+local function note_gone(id)
+  gone[#gone + 1] = id
+  if KEYS[2] then witness(KEYS[2], id) end
 end
 
 local page = redis.call('XPENDING', KEYS[1], group, ARGV[3], '+', limit, consumer)
@@ -28,13 +34,14 @@ for _, pending in ipairs(page) do
         bytes = bytes - weigh(claimed[1][2])
       else
         redis.call('XACK', KEYS[1], group, id)
-        gone[#gone + 1] = id
+        note_gone(id)
       end
     else
       left = left + 1
       if not died then return { '', entries, gone, left } end
       -- Later it could not be told any more that it was the dead one's; idle as it was, it is for whoever has room first.
-      redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'IDLE', pending[3], 'RETRYCOUNT', count, 'JUSTID')
+      local claimed = redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'IDLE', pending[3], 'RETRYCOUNT', count, 'JUSTID')
+      if not claimed[1] then note_gone(id) end
     end
   end
 end

@@ -10,5 +10,6 @@ if found ~= turn and found ~= wanted then return 0 end
 local count = pending[4] - found + wanted
 if found ~= wanted and ARGV[7] == '1' and count % FAILURE < 999000000 then count = count + 1000000 end
 count = count % FAILURE + tonumber(ARGV[8]) * FAILURE
-redis.call('XCLAIM', source, group, consumer, 0, id, 'RETRYCOUNT', count, 'JUSTID')
+local claimed = redis.call('XCLAIM', source, group, consumer, 0, id, 'RETRYCOUNT', count, 'JUSTID')
+if shrinks and not claimed[1] then witness(settled, id) end
 return 1
