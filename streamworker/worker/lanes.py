@@ -61,6 +61,8 @@ class Lanes(Generic[Item]):
         """How many items have ended in their lanes so far."""
         self.ahead: int = 0
         """How many items may wait here beside those that run."""
+        self.in_lots: int = 0
+        """How many items are held outside of the lines, in lots: one of them runs at a time, and takes no place unless it has to wait."""
 
     @property
     def room(self) -> int:
@@ -94,6 +96,34 @@ class Lanes(Generic[Item]):
         self.held += 1
         self._running[lane] += 1
         return True
+
+    def enter_lot(self, lane: str, items: int) -> bool:
+        """Hold a lot of so many items of this lane, if one of them may start."""
+        if not self.has_place(lane) or self._lines[lane]:
+            return False
+        self.held += items
+        self.in_lots += items
+        return True
+
+    def leave_lot(self, items: int) -> None:
+        """So many items of lots have ended."""
+        self.held -= items
+        self.in_lots -= items
+        self.ended += items
+
+    def leave_lot_for_lane(self, lane: str) -> None:
+        """An item of a lot runs in its lane from now on."""
+        self.in_lots -= 1
+        self._running[lane] += 1
+
+    def leave_lot_for_line(self, lane: str, item: Item) -> None:
+        """An item of a lot waits at the end of its lane's line from now on."""
+        self.in_lots -= 1
+        self._lines[lane].append(item)
+
+    def has_place(self, lane: str) -> bool:
+        """Whether one more item of this lane could run, and nothing but the lane's own limit has to be asked for it."""
+        return self._running[lane] < self._limits[lane] and lane not in self.gates and self.shared is None
 
     def follow(self, lane: str) -> Item | None:
         """An item of this lane has ended; the next one of its line, which counts as running from here on."""
@@ -163,7 +193,7 @@ class Lanes(Generic[Item]):
     @property
     def has_surplus(self) -> bool:
         """Whether more waits here than may."""
-        return self.held > self.places and sum(map(len, self._lines.values())) > self.ahead
+        return self.held > self.places and sum(map(len, self._lines.values())) + self.in_lots > self.ahead
 
     def surplus(self) -> list[tuple[str, Item]]:
         """Take out, from the ends of the lines, what waits beyond what may; nothing of it counts as held."""
