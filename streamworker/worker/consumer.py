@@ -94,11 +94,11 @@ class Consumer:
         self.gates.connect(turns.waiting, turns.put_aside, self._gate_opened, self._reader.look_again)
         plan.isolation.join(self)
         if plan.ceiling is not None:
-            plan.ceiling.start_by(turns.start_what_may)
+            plan.ceiling.start_by(lambda: self._gate_opened(*pools))
 
-    def _gate_opened(self, pool: Pool) -> None:
+    def _gate_opened(self, *pools: Pool) -> None:
         self._turns.start_what_may()
-        if self._reader.wants_room:
+        for pool in pools if self._reader.wants_room else ():
             self._reader.room_opened(pool)
 
     def _place_freed(self, trip: Trip) -> None:

@@ -33,6 +33,11 @@ class LaneGate(Protocol):
 class Shared(Protocol):
     """Places that lanes share with others."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether none is free."""
+        ...
+
     def freed(self) -> None:
         """One is free: whoever's turn it is may start."""
         ...
@@ -192,18 +197,23 @@ class Lanes(Generic[Item]):
 
     @property
     def has_surplus(self) -> bool:
-        """Whether more waits here than may."""
-        return self.held > self.places and sum(map(len, self._lines.values())) + self.in_lots > self.ahead
+        """Whether more waits here than may: beyond the places, or because others have all of those that are shared."""
+        is_full = self.held > self.places or (self.shared is not None and self.shared.is_full)
+        return is_full and sum(map(len, self._lines.values())) + self.in_lots > self._may_wait
 
     def surplus(self) -> list[tuple[str, Item]]:
         """Take out, from the ends of the lines, what waits beyond what may; nothing of it counts as held."""
         waiting = sum(map(len, self._lines.values()))
         beyond: list[tuple[str, Item]] = []
-        while waiting - len(beyond) > self.ahead:
+        while waiting - len(beyond) > self._may_wait:
             lane = max(self._lines, key=lambda name: len(self._lines[name]))
             beyond.append((lane, self._lines[lane].pop()))
         self.held -= len(beyond)
         return beyond
+
+    @property
+    def _may_wait(self) -> int:
+        return self.ahead if self.shared is None else max(self.ahead, len(self._lines))
 
     def clear(self) -> list[tuple[str, Item]]:
         """Take out everything that waits; nothing of it counts as running."""

@@ -51,7 +51,9 @@ class Pool:
         """Whether one of its streams can be read, and there is room worth reading for."""
         if self.lanes.worthwhile_room == 0:
             return False
-        return bool(self.readable) and self.room > 0 if self.lanes.gates else any(binding.ready for binding in self.bindings)
+        if not self.lanes.gates:
+            return any(binding.ready for binding in self.bindings)
+        return bool(self.readable) and self.room > (0 if self.lanes.shared is None else self.lanes.ahead // 2)
 
     def part_with_room(self) -> PartOfPool | None:
         """The streams whose handlers all have places though others' lines fill the pool: a flood on one stream, or a handler that does
