@@ -133,7 +133,8 @@ class Fleet:
     """The workers of a run. While it is kept up, one that dies is followed by another of the same recipe."""
 
     def __init__(self, folder: Path, lease: float) -> None:
-        self._folder = folder
+        self.folder = folder
+        """Where all that its processes note lies."""
         self._environment = os.environ | {
             "TORTURE_LEDGER": str(folder),
             "TORTURE_LEASE_MS": str(round(lease * 1000)),
@@ -149,7 +150,7 @@ class Fleet:
     def start(self, recipe: Recipe, *, ready: bool = True, kept_up: bool = True, within: float = 30.0) -> Worker:
         """Start a worker, and wait until it reads. One that is not `kept_up` is not followed by another."""
         with self._lock:
-            worker = Worker(recipe, self._folder / f"worker-{len(self.workers)}.log", self._environment)
+            worker = Worker(recipe, self.folder / f"worker-{len(self.workers)}.log", self._environment)
             self.workers.append(worker)
             if kept_up:
                 self.alive.append(worker)
@@ -250,7 +251,7 @@ class Fleet:
     def runs(self) -> tuple[Run, ...]:
         """The handlers' own account."""
         runs: list[Run] = []
-        for file in self._folder.glob("*.jsonl"):
+        for file in self.folder.glob("*.jsonl"):
             runs += runs_in(file.read_bytes(), int(file.stem))
         return tuple(sorted(runs, key=lambda run: run.started))
 

@@ -44,6 +44,18 @@ class Bug:
 
 BUGS = (
     Bug(
+        "an exception in a lot counts as success",
+        "lots: kill -9",
+        frozenset({"I32"}),
+        (
+            Edit(
+                "worker/plain.py",
+                "  # whatever user code raises is an outcome\n            return at, Failed(error)",
+                "\n            driver = steps()\n            send, stop = driver.send, at + 1\n            continue",
+            ),
+        ),
+    ),
+    Bug(
         "a renewal without the fence takes entries back from their new owner",
         "entries taken over",
         frozenset({"I3"}),

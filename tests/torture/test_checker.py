@@ -512,3 +512,14 @@ def test_an_entry_whose_downstream_was_away_may_succeed_later():
 def test_a_group_that_is_robbed_and_a_stream_that_stays_long_are_seen(missed, lengths, broken):
     """What the laggard has not been given, and what nobody needs."""
     assert broken == seen(a_history(collected={"retention": (missed, lengths)}))
+
+
+# ---- I32 --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("noted", "broken"), [((), set()), ((60, 0, -1, 0), set()), ((60, 1, 7, 0), {"I32"}), ((60, 0, -1, 3), {"I32"})]
+)
+def test_what_a_lot_has_lost_or_left_is_seen(noted, broken):
+    """Of as many as were added."""
+    assert broken == seen(a_history(collected={"lots": noted}))
