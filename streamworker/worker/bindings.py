@@ -120,8 +120,11 @@ class Binding:
         if info is None:
             start_id = await self._start_id(link, held)
             if await groups.create(link, self.keys.stream, self.group, start_id):
-                event = "group.created" if self.known_id is None else "group.made_again"
-                self.log.info(event, stream=self.keys.stream, group=self.group, start=start_id)
+                facts = {"stream": self.keys.stream, "group": self.group, "start": start_id}
+                if self.known_id is None:
+                    self.log.info("group.created", **facts)
+                else:
+                    self.log.warning("group.made_again", **facts, why="it had vanished; entries may be handled again")
             await self.note_position(link)
         else:
             await self._note(link, info)
