@@ -218,6 +218,11 @@ class Consumer:
         """After the drain: how many entries are still pending under this name, to come back when their lease has run out."""
         return self._leases.count + self._settlement.left_pending
 
+    @property
+    def was_late(self) -> bool:
+        """After the drain: whether its time was over before its work was."""
+        return bool(self.interrupted or self.left_pending or self._settlement.given_back)
+
     async def _drain(self, sources: list[asyncio.Task[None]]) -> None:
         """In this order: no new entries; the waiting ones back; the running ones home, or interrupted; the acks out; then our name."""
         for source in (self._reader, self._reclaimer, self._promoter):

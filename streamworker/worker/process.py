@@ -263,7 +263,7 @@ class WorkerProcess:
     def _exit_code(self) -> ExitCode:
         unfinished = sum(consumer.left_pending for consumer in self._consumers)
         interrupted = sum(consumer.interrupted for consumer in self._consumers)
-        code = exit_code(hurried=self._hurried, gave_up=self._gave_up, unfinished=bool(interrupted or unfinished))
+        code = exit_code(hurried=self._hurried, gave_up=self._gave_up, unfinished=any(one.was_late for one in self._consumers))
         self._log.info(
             "worker.stopped",
             deliveries=self._delivered,
