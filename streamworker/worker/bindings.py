@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from streamworker.codecs.envelope import unpack
 from streamworker.delivery import Delivery, Fields, History, Lease
-from streamworker.errors import DecodeError, GroupLost, ServerError
+from streamworker.errors import ConnectionLost, DecodeError, GroupLost, ServerError
 from streamworker.handlers import Handler, OnGroupLost, Start
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import groups
+from streamworker.streams.blaming import with_its_key
 from streamworker.streams.faults import concerns_all, sentence
 from streamworker.streams.groups import GroupInfo, Place
 from streamworker.streams.keys import GroupKeys
@@ -70,11 +71,12 @@ class Binding:
         if self.known_id is None or order_of(entry_id) > order_of(self.known_id):
             self.known_id = entry_id
 
-    def is_out_of_order(self, error: ServerError) -> None:
-        """One of the keys cannot be read; leave the stream alone for a while."""
+    def is_out_of_order(self, error: ConnectionLost | ServerError | None) -> None:
+        """One of the keys cannot be read, or is just being mended (`None`); leave the stream alone for a while."""
         self.ready = False
         self.next_try_at = monotonic() + NEXT_TRY_SECONDS
-        self.trouble.strikes(sentence(error))
+        if error is not None:
+            self.trouble.strikes(sentence(error))
 
     def is_missing(self) -> None:
         """The group has vanished: make it again at the next turn."""
@@ -109,7 +111,8 @@ class Binding:
         except ServerError as error:
             if concerns_all(error):
                 raise
-            self.is_out_of_order(error)
+            blamed = await with_its_key(link, self.keys, error)
+            self.is_out_of_order(error if blamed is None and not self.trouble.lasts else blamed)
             return False
         self.ready = True
         self.trouble.is_over()

@@ -20,6 +20,7 @@ from streamworker.handlers import Handler
 from streamworker.observe.troubles import Trouble
 from streamworker.policies import DeadLetterPolicy
 from streamworker.streams import settling
+from streamworker.streams.blaming import with_its_key
 from streamworker.streams.faults import sentence
 from streamworker.streams.keys import GroupKeys
 from streamworker.streams.wire import Link
@@ -131,7 +132,10 @@ class Settlement:
             try:
                 ours = await step()
             except (ConnectionLost, ServerError) as error:
-                self._trouble(name, delivery.stream).strikes(sentence(error))
+                blamed = await with_its_key(self._link, self._keys[delivery.stream], error)
+                trouble = self._trouble(name, delivery.stream)
+                if blamed is not None or not trouble.lasts:  # else it is being mended, and was said
+                    trouble.strikes(sentence(blamed or error))
                 await tries.wait()
                 continue
             self._trouble(name, delivery.stream).is_over()
