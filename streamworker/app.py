@@ -29,7 +29,7 @@ from streamworker.handlers import (
     read_signature,
 )
 from streamworker.listeners import Listeners
-from streamworker.outgoing import check_stream, encode_many, encode_outgoing, encode_request
+from streamworker.outgoing import check_stream, encode_many, encode_outgoing, encode_request, packed_many
 from streamworker.pausing import Pausing
 from streamworker.policies import LONGEST_DELAY, DeadLetterPolicy, RetryPolicy
 from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
@@ -172,6 +172,14 @@ class StreamWorker(BatchHandlers, Listeners, Schedules, Pausing, Connected):
 
         `dedupe_ids` has one for each body. Raises as `publish` does; where some were not added, `PublishFailed` that names them.
         """
+        entry, ways = split(options)
+        if dedupe_ids is None and not ways:
+            commands: list[bytes] = []
+            for command in packed_many(self.codec, stream, bodies, entry):
+                commands.append(command)
+                if len(commands) % SLICE == 0:
+                    await asyncio.sleep(0)
+            return await self._publisher.publish_packed(stream, commands)
         postings: list[Posting] = []
         for posting in encode_many(self.codec, stream, bodies, dedupe_ids, options):
             postings.append(posting)

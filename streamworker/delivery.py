@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TypeAlias, TypedDict
+from typing import NamedTuple, TypeAlias, TypedDict
 
 from streamworker.effects import Write
 from streamworker.entries import Entry as Entry
@@ -17,8 +17,7 @@ from streamworker.entries import Fields as Fields
 from streamworker.entries import read_headers
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """An entry that is to be written: where to, its fields, and the length to trim the stream to (`None`: not at all).
 
     A reply (`is_reply`) goes only to a stream that is there, whose length is bounded anyway.

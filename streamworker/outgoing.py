@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from typing import Any
+from typing import Any, Unpack
 
 from streamworker.codecs import Codec
 from streamworker.codecs.replies import request_headers
 from streamworker.delivery import Outgoing, PublishOptions
 from streamworker.errors import EncodeError
-from streamworker.posting import PLAIN, Posting, Posts, SendOptions, split
+from streamworker.posting import LARGEST_VALUE, PLAIN, Posting, Posts, SendOptions, split
 from streamworker.streams.keys import tag
+from streamworker.streams.packing import pack
+from streamworker.streams.publishing import xadd_head
 
 _NO_HEADERS: Mapping[str, str] = {}
 
 
-def encode_outgoing(
-    codec: Codec,
-    stream: str,
-    body: Any,
+def encode_outgoing(codec: Codec, stream: str, body: Any, **options: Unpack[PublishOptions]) -> Outgoing:
+    """The entry for `body`. Raises `EncodeError` when it cannot be one."""
+    check_stream(stream)
+    if not options:
+        return Outgoing(stream, codec.encode(body, _NO_HEADERS))
+    headers, max_length = _said(**options)
+    return Outgoing(stream, codec.encode(body, headers), max_length)
+
+
+def _said(
     *,
     type: str | None = None,  # noqa: A002  # the word that users know
     headers: Mapping[str, str] | None = None,
     key: str | None = None,
     max_length: int | None = None,
-) -> Outgoing:
-    """The entry for `body`; the options are those of `PublishOptions`. Raises `EncodeError` when it cannot be one."""
-    check_stream(stream)
-    if type is None and key is None and headers is None and max_length is None:
-        return Outgoing(stream, codec.encode(body, _NO_HEADERS))
+) -> tuple[Mapping[str, str], int | None]:
+    """All headers, and the length to trim to. Raises `EncodeError`."""
     if max_length is not None and (isinstance(max_length, bool) or not isinstance(max_length, int) or not 1 <= max_length < 2**63):
         raise EncodeError(f"max_length is a whole number of at least 1, or None to keep all, not {max_length!r}")
     written = {} if headers is None else dict(headers)
@@ -36,7 +41,7 @@ def encode_outgoing(
         written["type"] = type
     if key is not None:
         written["key"] = key
-    return Outgoing(stream, codec.encode(body, written), max_length)
+    return written, max_length
 
 
 def encode_request(codec: Codec, stream: str, body: Any, reply_to: str, correlation_id: str, options: PublishOptions) -> Outgoing:
@@ -74,9 +79,10 @@ def encode_many(
         if ways.get("dedupe_window") is not None:
             raise EncodeError("dedupe_window says how long dedupe_ids are remembered: give them too")
         posts = Posts(**ways) if ways else PLAIN
+        headers, max_length = _said(**entry)
         for position, body in enumerate(bodies):
             try:
-                yield posts.of(encode_outgoing(codec, stream, body, **entry))
+                yield posts.of(Outgoing(stream, codec.encode(body, headers), max_length))
             except EncodeError as error:
                 raise _of(position, bodies, error) from None
         return
@@ -86,11 +92,29 @@ def encode_many(
     if len(listed) != len(ids):
         raise EncodeError(f"there are {len(listed):,} bodies and {len(ids):,} dedupe_ids: give one for each")
     posts = Posts(**{**ways, "dedupe_id": ids[0]}) if ids else Posts()
+    headers, max_length = _said(**entry)
     for position, (body, dedupe_id) in enumerate(zip(listed, ids, strict=True)):
         try:
-            yield posts.of(encode_outgoing(codec, stream, body, **entry), dedupe_id)
+            yield posts.of(Outgoing(stream, codec.encode(body, headers), max_length), dedupe_id)
         except EncodeError as error:
             raise _of(position, listed, error) from None
+
+
+def packed_many(codec: Codec, stream: str, bodies: Iterable[Any], entry: PublishOptions) -> Iterator[bytes]:
+    """The commands that add these, where nothing is said but what belongs to the entries. Raises `EncodeError`."""
+    check_stream(stream)
+    headers, max_length = _said(**entry)
+    head = xadd_head(stream, max_length)
+    encode = codec.encode
+    for position, body in enumerate(bodies):
+        try:
+            fields = encode(body, headers)
+            command = pack((*head, *fields))
+            if len(command) > LARGEST_VALUE:
+                PLAIN.of(Outgoing(stream, fields))  # looks whether it is one of its values
+        except EncodeError as error:
+            raise _of(position, bodies, error) from None
+        yield command
 
 
 def _of(position: int, bodies: Iterable[Any], error: EncodeError) -> EncodeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -144,17 +144,21 @@ def split(options: SendOptions) -> tuple[PublishOptions, dict[str, Any]]:
     return entry, ways  # type: ignore[return-value]  # mypy cannot tell which keys are left
 
 
-def chunks(postings: Sequence[Posting], *, most: int, most_bytes: int) -> Iterator[range]:
-    """The positions of each write, in order: at most so many entries and bytes, and at least one entry."""
+def chunks(weights: Sequence[int], *, most: int, most_bytes: int) -> Iterator[range]:
+    """The positions of each write, in order: at most so many entries and bytes, and at least one entry; `weights` are their bytes."""
     start = size = 0
-    for position, posting in enumerate(postings):
-        weight = sum(map(len, posting.outgoing.fields))
+    for position, weight in enumerate(weights):
         if position > start and (position - start >= most or size + weight > most_bytes):
             yield range(start, position)
             start, size = position, 0
         size += weight
-    if start < len(postings):
-        yield range(start, len(postings))
+    if start < len(weights):
+        yield range(start, len(weights))
+
+
+def weights_of(postings: Iterable[Posting]) -> list[int]:
+    """The bytes of these."""
+    return [sum(map(len, posting.outgoing.fields)) for posting in postings]
 
 
 def checked_id(dedupe_id: object) -> str:
@@ -171,7 +175,7 @@ def checked_id(dedupe_id: object) -> str:
 def check_size(posting: Posting) -> Posting:
     """The posting, unless it is larger than any server takes. Raises `EncodeError`."""
     fields = posting.outgoing.fields
-    largest = len(max(fields, key=len))
+    largest = max(map(len, fields))
     if posting.is_scheduled:
         largest = sum(map(len, fields)) + 32 * len(fields)
     if largest > LARGEST_VALUE:

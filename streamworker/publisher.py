@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 
+from streamworker.delivery import Outgoing
 from streamworker.errors import ConnectionLost, NotConfirmed, ServerError, StreamWorkerError
-from streamworker.posting import Durability, Posting, chunks
+from streamworker.posting import Durability, Posting, chunks, weights_of
 from streamworker.streams import publishing
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.packing import pack
@@ -70,6 +72,20 @@ class Publisher:
             await self._confirm(wire, durability, ids)
         return ids
 
+    async def publish_packed(self, stream: str, commands: Sequence[bytes]) -> list[str]:
+        """As `publish_many`, for plain entries of one stream, packed already: many postings at once would be much to keep."""
+        replies: list[Reply] = []
+        try:
+            wire = await _connected(self._link(durable=False))
+        except StreamWorkerError as error:
+            replies = [error] * len(commands)
+        else:
+            async for _, landed in _flown(wire, list(map(len, commands)), lambda span: commands[span.start : span.stop]):
+                replies += landed
+        with suppress(AttributeError):
+            return [reply.decode() for reply in replies]  # nothing but ids, nearly always
+        return publishing.sorted_out([Posting(Outgoing(stream, []))] * len(commands), dict(enumerate(replies)))
+
     async def cancel(self, stream: str, handle: str) -> bool:
         """Take a scheduled entry away; false when it does not wait any more."""
         step = publishing.cancel_step(stream, handle)
@@ -118,45 +134,28 @@ class Publisher:
             raise
 
     async def _send(self, link: Link, postings: Sequence[Posting], todo: Sequence[int], outcomes: dict[int, Reply]) -> Wire | None:
-        """Write these, two chunks in flight; each gets its outcome. After the connection has ended, nothing more is sent."""
+        """Write these; each gets its outcome."""
         try:
             wire = await _connected(link)
         except StreamWorkerError as error:
             outcomes |= dict.fromkeys(todo, error)
             return None
-        flying: deque[tuple[Sequence[int], asyncio.Future[list[Reply]]]] = deque()
         alone = 0
         if not postings[todo[0]].is_plain:
             # Shows what the server knows, and teaches it the script, before many are sent that need it.
             alone = 1
             outcomes[todo[0]] = await self._outcome(wire, postings[todo[0]])
         rest = todo[alone:]
-        for span in chunks([postings[position] for position in rest], most=CHUNK, most_bytes=CHUNK_BYTES):
-            if len(flying) == 2:
-                await self._land(wire, postings, *flying.popleft(), outcomes)
-            if wire.broken is not None:
-                lost = ConnectionLost(str(wire.broken), may_have_run=False)
-                outcomes |= dict.fromkeys(rest[span.start :], lost)
-                break
-            positions = rest[span.start : span.stop]
-            said = {"idmp": self._idmp, "virtual_time": self._virtual_time}
-            packed = [pack(publishing.command_of(postings[position], **said)) for position in positions]
-            flying.append((positions, wire.call_many(packed, within=MANY_SECONDS)))
-        while flying:
-            await self._land(wire, postings, *flying.popleft(), outcomes)
-        return wire
 
-    async def _land(
-        self,
-        wire: Wire,
-        postings: Sequence[Posting],
-        positions: Sequence[int],
-        replies: asyncio.Future[list[Reply]],
-        outcomes: dict[int, Reply],
-    ) -> None:
-        for position, reply in zip(positions, await replies, strict=True):
-            again = publishing.has_forgotten(reply)
-            outcomes[position] = await self._outcome(wire, postings[position]) if again else reply
+        def packed(span: range) -> list[bytes]:
+            said = {"idmp": self._idmp, "virtual_time": self._virtual_time}
+            return [pack(publishing.command_of(postings[position], **said)) for position in rest[span.start : span.stop]]
+
+        async for span, replies in _flown(wire, weights_of([postings[position] for position in rest]), packed):
+            for position, reply in zip(rest[span.start : span.stop], replies, strict=True):
+                again = publishing.has_forgotten(reply)
+                outcomes[position] = await self._outcome(wire, postings[position]) if again else reply
+        return wire
 
     async def _outcome(self, wire: Wire, posting: Posting) -> Reply:
         try:
@@ -205,3 +204,24 @@ async def _connected(link: Link) -> Wire:
         return await link.connect()
     except ConnectionLost as lost:
         raise ConnectionLost(str(lost), may_have_run=False) from lost
+
+
+async def _flown(
+    wire: Wire, weights: Sequence[int], packed: Callable[[range], Sequence[bytes]]
+) -> AsyncIterator[tuple[range, list[Reply]]]:
+    """Write entries of these weights, two chunks in flight; gives the replies to each. After the connection has ended, nothing is sent."""
+    flying: deque[tuple[range, asyncio.Future[list[Reply]]]] = deque()
+    for span in chunks(weights, most=CHUNK, most_bytes=CHUNK_BYTES):
+        if len(flying) == 2:
+            first, replies = flying.popleft()
+            yield first, await replies
+        if wire.broken is not None:
+            left = range(span.start, len(weights))
+            break
+        flying.append((span, wire.call_many(packed(span), within=MANY_SECONDS)))
+    else:
+        left = range(0)
+    for span, replies in flying:
+        yield span, await replies
+    if left:
+        yield left, [ConnectionLost(str(wire.broken), may_have_run=False)] * len(left)

@@ -12,7 +12,7 @@ from typing import Any, Self, Unpack
 from streamworker.codecs import Codec
 from streamworker.errors import ConnectionLost, NotConfirmed, ServerError, StreamWorkerError
 from streamworker.outgoing import check_stream, encode_many, encode_outgoing
-from streamworker.posting import Durability, Posting, Posts, SendOptions, chunks, split
+from streamworker.posting import Durability, Posting, Posts, SendOptions, chunks, split, weights_of
 from streamworker.streams import publishing
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.packing import pack
@@ -158,7 +158,7 @@ class SyncPublisher:
             alone = 1
             outcomes[todo[0]] = self._outcome(link, postings[todo[0]])
         rest = todo[alone:]
-        for span in chunks([postings[position] for position in rest], most=CHUNK, most_bytes=CHUNK_BYTES):
+        for span in chunks(weights_of([postings[position] for position in rest]), most=CHUNK, most_bytes=CHUNK_BYTES):
             positions = rest[span.start : span.stop]
             said = {"idmp": self._idmp, "virtual_time": link.virtual_time}
             packed = [pack(publishing.command_of(postings[position], **said)) for position in positions]

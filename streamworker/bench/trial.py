@@ -9,7 +9,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic, perf_counter, process_time
 from typing import Literal, TypeVar
@@ -172,4 +172,4 @@ async def _send_singles(app: StreamWorker, stream: str, tally: Tally, plan: Plan
 
 async def _delete(link: Link, stream: str) -> None:
     """Leave nothing behind."""
-    await inspecting.delete_keys(link, list(astuple(keys_of(stream, GROUP))))
+    await inspecting.delete_keys(link, keys_of(stream, GROUP).all)

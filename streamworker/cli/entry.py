@@ -16,6 +16,11 @@ def main() -> None:
     if sys.argv[1:2] == ["run"]:
         _end_in_order_when_told_to()
         _have_standard_files()
+        # A worker is started more often than anything else is asked for, and needs no other command.
+        from streamworker.cli import worker_commands  # noqa: F401  # registers it
+        from streamworker.cli.root import app
+
+        app()
     from streamworker.cli.main import main as run
 
     run()

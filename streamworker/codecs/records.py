@@ -6,7 +6,6 @@ Pure. Whatever an entry holds, the answer is a body or `DecodeError`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
@@ -56,7 +55,7 @@ class RecordReader:
         # A body that keeps extra fields and asks for none takes a lone `data` as one of them.
         self._whole_body = not strict_fields and (required or self._extra is None)
         # Text cannot keep the types apart that a strict model wants to tell apart, so it is read in lax mode.
-        self._validate = partial(adapter.validator.validate_python, strict=False, by_alias=True)
+        self._validate = adapter.validator.validate_python
         self._plan: _Plan | None = None
 
     def __call__(self, fields: Fields) -> Any:
@@ -68,14 +67,20 @@ class RecordReader:
         values = fields[1::2] if plan.places is None else [fields[place] for place in plan.places]
         try:
             if plan.readers is None:
-                body: dict[str, Any] = dict(zip(plan.keys, map(bytes.decode, values), strict=True))
+                body: dict[str, Any] = dict(zip(plan.keys, map(bytes.decode, values)))  # noqa: B905  # as many as keys
             else:
                 body = {key: read(value) for key, read, value in zip(plan.keys, plan.readers, values, strict=True)}
         except ValueError:
             return self._read(fields)  # says which of them it is
         for key in plan.absent:
             body[key] = None
-        return validated(self._validate, body)
+        try:
+            return self._validate(body, strict=False, by_alias=True)
+        except MemoryError:
+            raise  # as in `validated`, of which each call costs
+        except Exception as error:  # noqa: BLE001
+            refusal = refused(error)
+        raise refusal
 
     def _plan_for(self, fields: Fields) -> _Plan | None:
         """A plan where there is one: every field is one of the body's, each once, or a header."""
@@ -135,19 +140,22 @@ class RecordReader:
         if len(self._absent_is_none) == 1:
             for key in self._absent_is_none[0]:
                 body.setdefault(key, None)
-            return validated(self._validate, body)
+            return validated(self._validate_lax, body)
         try:
-            return validated(self._validate, body)
+            return validated(self._validate_lax, body)
         except DecodeError:
             # In a union, None put in too early could make pydantic choose another member.
             for keys in self._absent_is_none:
                 filled = dict.fromkeys(keys) | body
                 if len(filled) > len(body):
                     try:
-                        return validated(self._validate, filled)
+                        return validated(self._validate_lax, filled)
                     except DecodeError:
                         continue
             raise
+
+    def _validate_lax(self, body: dict[str, Any]) -> Any:
+        return self._validate(body, strict=False, by_alias=True)
 
     def _validate_json(self, body: bytes) -> Any:
         return self._adapter.validate_json(body, by_alias=True)

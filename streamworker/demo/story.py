@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 
@@ -119,7 +119,7 @@ class Story:
         """Remove every key of the demo; its consumers have ended."""
         keys = self.keys
         names = [name_claim(keys.stream, GROUP, consumer) for consumer in consumers]
-        await inspecting.delete_keys(self._link, [*astuple(keys), *names])
+        await inspecting.delete_keys(self._link, [*keys.all, *names])
 
 
 def _fields(number: int) -> Fields:

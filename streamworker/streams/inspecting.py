@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -105,7 +106,7 @@ async def remove(link: Link, stream: str, entry_ids: list[str]) -> int:
     return int(await link.call("XDEL", stream, *entry_ids))
 
 
-async def delete_keys(link: Link, keys: list[str]) -> int:
+async def delete_keys(link: Link, keys: Sequence[str]) -> int:
     """Delete whole keys (UNLINK); answers how many were there."""
     return int(await link.call("UNLINK", *keys))
 

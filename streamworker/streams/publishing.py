@@ -48,11 +48,13 @@ async def add(link: Link, outgoing: Outgoing) -> str:
 
 def command_or_step(posting: Posting, *, idmp: bool, virtual_time: bool = False) -> tuple[Argument, ...] | Step:
     """What writes this entry. `idmp` says whether the server may know XADD IDMP, `virtual_time` whether a test moves its time."""
+    if posting.is_plain:
+        return _xadd(posting)
     if posting.is_scheduled:
         step = _schedule(posting)
         return step._replace(script=on_virtual_time(step.script)) if virtual_time else step
     # A server that finds the id by itself writes nothing, so there would be nothing for WAIT to wait for: a script does.
-    if posting.dedupe_id is None or (idmp and posting.window_ms is None and posting.durability is None):
+    if idmp and posting.window_ms is None and posting.durability is None:
         return _xadd(posting)
     return _once(posting)
 
@@ -61,6 +63,11 @@ def command_of(posting: Posting, *, idmp: bool, virtual_time: bool = False) -> t
     """The same as a command, for a server that knows the scripts."""
     made = command_or_step(posting, idmp=idmp, virtual_time=virtual_time)
     return made.by_digest() if isinstance(made, Step) else made
+
+
+def xadd_head(stream: str, max_length: int | None) -> tuple[Argument, ...]:
+    """What is in front of the fields where nothing more is said."""
+    return ("XADD", stream, "*") if max_length is None else ("XADD", stream, "MAXLEN", "~", max_length, "*")
 
 
 def sorted_out(postings: Sequence[Posting], outcomes: Mapping[int, Reply]) -> list[str]:
@@ -173,8 +180,8 @@ _REPAIRS = {
 
 def _xadd(posting: Posting) -> tuple[Argument, ...]:
     stream, fields, most = posting.outgoing.stream, posting.outgoing.fields, posting.outgoing.max_length
-    if most is None and not posting.nomkstream and posting.dedupe_id is None:
-        return ("XADD", stream, "*", *fields)
+    if not posting.nomkstream and posting.dedupe_id is None:
+        return (*xadd_head(stream, most), *fields)
     command: list[Argument] = ["XADD", stream]
     if posting.nomkstream:
         command.append("NOMKSTREAM")

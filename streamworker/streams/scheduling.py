@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from streamworker.errors import ServerError
+from streamworker.streams import inspecting
 from streamworker.streams.faults import answered
 from streamworker.streams.keys import schedule_keys
 from streamworker.streams.scripts import script
@@ -27,6 +28,13 @@ class Looked(NamedTuple):
     next_due_ms: int | None
     happened: list[Added]
     pauses: list[Reply]
+
+
+async def look(link: Link, streams: Sequence[str], *, limit: int, pauses: Sequence[str]) -> Looked:
+    """As `publish_due`, where there is anything to look at: an idle worker asks each second, and the script looks at each key by itself."""
+    if await inspecting.existing(link, [key for stream in streams for key in schedule_keys(stream)] + list(pauses)) == 0:
+        return Looked(None, [], [[] for _ in pauses])
+    return await publish_due(link, streams, limit=limit, pauses=pauses)
 
 
 async def publish_due(link: Link, streams: Sequence[str], *, limit: int, pauses: Sequence[str] = ()) -> Looked:

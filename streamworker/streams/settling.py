@@ -32,6 +32,11 @@ async def ack(link: Link, group: str, leases: Sequence[Lease]) -> int:
     return int(await link.call("XACK", key, group, *entry_ids))
 
 
+async def ack_ids(link: Link, group: str, key: str, entry_ids: Sequence[bytes]) -> int:
+    """As `ack`, for entries that are known by their ids only, of a stream that is no retry stream."""
+    return int(await link.call("XACK", key, group, *entry_ids))
+
+
 async def ack_and_delete(link: Link, group: str, leases: Sequence[Lease], *, xackdel: bool) -> tuple[int, bool]:
     """As `ack`, and delete what every group has acknowledged by now. `xackdel` says whether the server may know XACKDEL; so is answered."""
     entry_ids = [lease.entry_id for lease in leases]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from streamworker.delivery import Lease
@@ -16,6 +17,7 @@ from streamworker.streams.keys import GroupKeys, Removal
 from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Tries
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.lots import Done
 
 MOST_IN_A_COMMAND = 1_000
 MOST_WAITING = 2_000
@@ -46,6 +48,8 @@ class Acks:
         self._trouble = trouble
         self._log = log
         self._waiting: list[Lease] = []
+        self._done_of_lots: list[Done] = []
+        self._in_lots = 0
         self._wanted = asyncio.Event()
         self._done = asyncio.Condition()
         self._tries = Tries(link.recovery)
@@ -58,6 +62,12 @@ class Acks:
         if len(self._waiting) == 1:
             self._wanted.set()
 
+    def gather_done(self, done: Done) -> None:
+        """As `gather`, for a part of a lot."""
+        self._done_of_lots.append(done)
+        self._in_lots += done.stop - done.first
+        self._wanted.set()
+
     def gather_all(self, leases: list[Lease]) -> None:
         """As `gather`, for the entries of a batch."""
         self._waiting += leases
@@ -66,16 +76,15 @@ class Acks:
     def ride(self, link: Link) -> None:
         """Send what waits over `link`, whose owner sends something else right after; another ride comes soon."""
         self._ride_comes = True
-        if self._waiting:
-            batch, self._waiting = self._waiting, []
-            task = asyncio.ensure_future(self._send(link, batch))
+        if self._waiting or self._done_of_lots:
+            task = asyncio.ensure_future(self._send(link, *self._take()))
             self._riding.add(task)
             task.add_done_callback(self._riding.discard)
 
     @property
     def is_behind(self) -> bool:
         """Whether so many acknowledgements wait that `catch_up` is the next thing to do."""
-        return len(self._waiting) > MOST_WAITING
+        return len(self._waiting) + self._in_lots > MOST_WAITING
 
     async def catch_up(self) -> None:
         """Wait until not too many wait."""
@@ -91,8 +100,7 @@ class Acks:
                 self._ride_comes = False
                 await asyncio.sleep(RIDE_SECONDS)
             self._wanted.clear()
-            batch, self._waiting = self._waiting, []
-            if not await self._send(self._link, batch):
+            if not await self._send(self._link, *self._take()):
                 await self._tries.wait()
 
     async def flush(self) -> None:
@@ -100,46 +108,89 @@ class Acks:
         async with self._done:
             await self._done.wait_for(lambda: not self._leases.count)
 
-    async def _send(self, link: Link, batch: list[Lease]) -> bool:
+    def _take(self) -> tuple[list[Lease], list[Done]]:
+        leases, self._waiting = self._waiting, []
+        done, self._done_of_lots = self._done_of_lots, []
+        self._in_lots = 0
+        return leases, done
+
+    async def _send(self, link: Link, leases: list[Lease], done: list[Done]) -> bool:
         """Acknowledge; what the server did not take is gathered again, and that is answered with false."""
-        by_key: dict[str, list[Lease]] = defaultdict(list)
-        for lease in batch:
-            by_key[lease.key].append(lease)
         chunks = [
-            of_key[start : start + MOST_IN_A_COMMAND]
-            for of_key in by_key.values()
-            for start in range(0, len(of_key), MOST_IN_A_COMMAND)
+            *(self._send_chunk(link, chunk) for chunk in _chunks(leases)),
+            *(self._send_done(link, chunk) for chunk in _chunks_of_lots(done)),
         ]
         # The first one in this very task: a ride has to be packed before the read that it rides with, and not wait behind it.
-        others = [asyncio.ensure_future(self._send_chunk(link, chunk)) for chunk in chunks[1:]]
-        refused = await self._send_chunk(link, chunks[0]) if chunks else []
+        others = [asyncio.ensure_future(chunk) for chunk in chunks[1:]]
+        went_well = await chunks[0] if chunks else True
         for other in others:
-            refused += await other
-        if refused:
-            # Kept even where the lease is lost by now: the entry was handled, and its ack prevents a further run.
-            self._waiting += refused
-            self._wanted.set()
-        else:
+            went_well &= await other
+        if went_well:
             self._tries.reset()
         async with self._done:
             self._done.notify_all()
-        return not refused
+        return went_well
 
-    async def _send_chunk(self, link: Link, chunk: list[Lease]) -> list[Lease]:
-        """Acknowledge entries of one stream; answers those that the server did not take."""
-        stream = self._stream_of[chunk[0].key]
+    async def _send_chunk(self, link: Link, chunk: list[Lease]) -> bool:
+        """Acknowledge entries of one stream; what the server did not take is gathered again, and that is answered with false."""
+        acked = await self._acked(chunk[0].key, self._ack(link, chunk), len(chunk))
+        if acked:
+            self._leases.drop(*chunk)
+        else:
+            # Kept even where the lease is lost by now: the entry was handled, and its ack prevents a further run.
+            self.gather_all(chunk)
+        return acked
+
+    async def _ack(self, link: Link, chunk: list[Lease]) -> int:
+        if chunk[0].key not in self._deleted_when_acked:
+            return await settling.ack(link, self._group, chunk)
+        acked, self._xackdel = await settling.ack_and_delete(link, self._group, chunk, xackdel=self._xackdel)
+        return acked
+
+    async def _send_done(self, link: Link, chunk: list[Done]) -> bool:
+        """The same for parts of lots."""
+        key, ids = chunk[0].lot.key, list(chain.from_iterable([done.ids for done in chunk]))
+        acked = await self._acked(key, settling.ack_ids(link, self._group, key, ids), len(ids))
+        if acked:
+            self._leases.drop_done(chunk)
+        else:
+            for done in chunk:
+                self.gather_done(done)
+        return acked
+
+    async def _acked(self, key: str, step: Awaitable[int], entries: int) -> bool:
+        stream = self._stream_of[key]
         trouble = self._trouble("ack", stream)
         try:
-            if chunk[0].key in self._deleted_when_acked:
-                acked, self._xackdel = await settling.ack_and_delete(link, self._group, chunk, xackdel=self._xackdel)
-            else:
-                acked = await settling.ack(link, self._group, chunk)
+            acked = await step
         except (ConnectionLost, ServerError) as error:
             trouble.strikes(sentence(error))
-            return chunk
+            return False
         trouble.is_over()
-        self._leases.drop(*chunk)
-        if acked < len(chunk):
+        if acked < entries:
             # Acked before with its reply lost, finished by another worker after our lease was lost, or trimmed away meanwhile.
-            self._log.warning("ack.not_pending", stream=stream, entries=len(chunk) - acked)
-        return []
+            self._log.warning("ack.not_pending", stream=stream, entries=entries - acked)
+        return True
+
+
+def _chunks(leases: Sequence[Lease]) -> Iterator[list[Lease]]:
+    """What goes into one command each."""
+    by_key: dict[str, list[Lease]] = defaultdict(list)
+    for lease in leases:
+        by_key[lease.key].append(lease)
+    for of_key in by_key.values():
+        for start in range(0, len(of_key), MOST_IN_A_COMMAND):
+            yield of_key[start : start + MOST_IN_A_COMMAND]
+
+
+def _chunks_of_lots(parts: Sequence[Done]) -> Iterator[list[Done]]:
+    """The same for parts of lots, of which each is smaller than that."""
+    open_ones: dict[str, tuple[int, list[Done]]] = {}
+    for done in parts:
+        entries, chunk = open_ones.get(done.lot.key, (0, []))
+        if entries > MOST_IN_A_COMMAND:
+            yield chunk
+            entries, chunk = 0, []
+        chunk.append(done)
+        open_ones[done.lot.key] = entries + done.stop - done.first, chunk
+    yield from (chunk for _, chunk in open_ones.values())

@@ -17,10 +17,11 @@ from streamworker.worker.acks import Acks
 from streamworker.worker.batches import Batch
 from streamworker.worker.chain import WatchedBatch
 from streamworker.worker.crew import Rest
-from streamworker.worker.executor import Executor, Run
+from streamworker.worker.executor import Executor
 from streamworker.worker.gates import Gates
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.places import wait_for_thread
+from streamworker.worker.runs import Run
 from streamworker.worker.trips import BatchedTrip, Start
 
 LOST = Interrupted(Interruption.LEASE_LOST)
@@ -31,10 +32,10 @@ HoldRoom: TypeAlias = Callable[[str, int], None]
 
 
 class BatchCarrier:
-    """Carries the batches of one consumer. `settled` is called for each entry that a handler has seen."""
+    """Carries the batches of one consumer. `settled` is told how many entries that a handler has seen have ended."""
 
     def __init__(
-        self, executor: Executor, leases: LeaseKeeper, acks: Acks, gates: Gates, settled: Callable[[], None], log: Any
+        self, executor: Executor, leases: LeaseKeeper, acks: Acks, gates: Gates, settled: Callable[[int], None], log: Any
     ) -> None:
         self._executor = executor
         self._leases = leases
@@ -164,8 +165,8 @@ class BatchCarrier:
             if batch.handler.kill_switch is not None:
                 self._gates.note_good(batch.handler, batch.began, len(good))
             self._left(good, batch.handler.name)
-        for _ in batch.trips:
-            self._settled()
+        if batch.trips:
+            self._settled(len(batch.trips))
         batch.trips = []
 
     def _part_with(self, trip: BatchedTrip, outcome: Outcome, seconds: float) -> None:

@@ -43,16 +43,17 @@ class Binding:
     ready: bool = False
     next_try_at: float = 0.0
     trouble: Trouble = field(init=False)
-    _only: Handler | None = field(init=False)
+    only: Handler | None = field(init=False)
+    """The handler of all its entries, where there is one."""
 
     def __post_init__(self) -> None:
-        self._only = self.routes.get(None) if len(self.routes) == 1 else None
+        self.only = self.routes.get(None) if len(self.routes) == 1 else None
         self.trouble = Trouble(self.log, "stream", stream=self.keys.stream, group=self.group)
 
     def route(self, delivery: Delivery) -> Handler | None:
         """The handler that takes this delivery."""
-        if self._only is not None:
-            return self._only
+        if self.only is not None:
+            return self.only
         handler = self.routes.get(delivery.headers.get("type"))
         return self.routes.get(None) if handler is None else handler
 
@@ -68,8 +69,12 @@ class Binding:
 
     def knows(self, entry_id: str) -> None:
         """Note that the group has delivered this entry."""
-        if self.known_id is None or order_of(entry_id) > order_of(self.known_id):
+        if self.is_news(entry_id):
             self.known_id = entry_id
+
+    def is_news(self, entry_id: str) -> bool:
+        """Whether it is newer than all that the group is known to have delivered."""
+        return self.known_id is None or order_of(entry_id) > order_of(self.known_id)
 
     def is_out_of_order(self, error: ConnectionLost | ServerError | None) -> None:
         """One of the keys cannot be read, or is just being mended (`None`); leave the stream alone for a while."""

@@ -44,6 +44,13 @@ class ByteBudget:
         largest = self._largest * FORGETS
         self._largest = size if size > largest else largest
 
+    def take_many(self, size: int, entries: int) -> None:
+        """As `take`, for entries that have this size together; how large the largest is shows in that of the last, see `expect`."""
+        self._held += size
+        mean = size / entries
+        largest = self._largest * FORGETS**entries
+        self._largest = mean if mean > largest else largest
+
     def give_back(self, size: int) -> None:
         """It is held no longer."""
         held = self._held

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from streamworker.delivery import (
     ACK,
     SUCCEEDED,
+    Ack,
     Delivery,
     Failed,
     Interrupted,
@@ -26,13 +27,14 @@ from streamworker.handlers import Handler
 from streamworker.observe.deliveries import log_verdict, tells_successes
 from streamworker.policies import decide
 from streamworker.worker.crew import Rest
-from streamworker.worker.executor import Executor, Run
+from streamworker.worker.executor import Executor
 from streamworker.worker.gates import Gates
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.once import Once
 from streamworker.worker.order import Order
 from streamworker.worker.places import Places
 from streamworker.worker.plan import Plan
+from streamworker.worker.runs import Run
 from streamworker.worker.settlement import Settlement
 from streamworker.worker.suspects import Suspects
 from streamworker.worker.trips import BatchedTrip, Start, Trip
@@ -42,7 +44,7 @@ Witness: TypeAlias = Callable[[Delivery, Handler | None, Outcome, Verdict], None
 
 
 class Carrier:
-    """Carries the trips of one consumer. `settled` is called after each delivery that a handler has seen."""
+    """Carries the trips of one consumer. `settled` is told how many deliveries that a handler has seen have ended."""
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Carrier:
         leases: LeaseKeeper,
         settlement: Settlement,
         gates: Gates,
-        settled: Callable[[], None],
+        settled: Callable[[int], None],
         log: Any,
     ) -> None:
         self._plan = plan
@@ -63,14 +65,15 @@ class Carrier:
         self._settled = settled
         self._log = log
         self._types_of = {binding.keys.stream: binding.known_types for binding in plan.bindings}
-        self._tells_successes = tells_successes(log)
+        self.tells_successes: bool = tells_successes(log)
+        """Whether somebody is told of each delivery that has succeeded."""
         self._witness: Witness | None = None
         self._closed = False
 
     def be_seen_by(self, witness: Witness) -> None:
         """Tell `witness` what happened to every delivery, and what was decided about it."""
         self._witness = witness
-        self._tells_successes = True
+        self.tells_successes = True
 
     def connect(self, suspects: Suspects, once: Once, order: Order, start: Start, freed: Callable[[Trip], None]) -> None:
         """Name those who need the carrier themselves, or a consumer's parts that are made after it.
@@ -105,11 +108,11 @@ class Carrier:
             self._acks.gather(delivery.lease)
             if handler.kill_switch is not None:
                 self._gates.note(delivery, handler, ACK, trip.began)
-            if self._tells_successes:
+            if self.tells_successes:
                 self._tell(trip, SUCCEEDED, ACK, perf_counter() - trip.began)
             trip.has_left = True
             self._freed(trip)
-            self._settled()
+            self._settled(1)
         except Exception as error:  # noqa: BLE001  # the last line of defence, as in `_guarded`
             self._broke_off(trip, error)
         return None
@@ -118,6 +121,16 @@ class Carrier:
         """The task of a trip was cancelled under it."""
         self._log.error("delivery.cancelled", stream=trip.delivery.stream, entry_id=trip.delivery.id)
         self._fail(trip, asyncio.CancelledError("the handler has cancelled its own task"))
+
+    def go_on(self, trip: Trip, outcome: Outcome | Run) -> Rest:
+        """What is left to do for a trip that has begun elsewhere, and has its place."""
+        if isinstance(outcome, Run):
+            return self._guarded(trip, self._wait_and_settle(trip, outcome))
+        return self._guarded(trip, self._settle_and_leave(trip, outcome))
+
+    def tell_success(self, trip: Trip) -> None:
+        """Tell that a trip has succeeded that was carried elsewhere."""
+        self._tell(trip, SUCCEEDED, ACK, perf_counter() - trip.began)
 
     def close(self) -> None:
         """The drain has begun: what breaks off now is left pending."""
@@ -142,13 +155,19 @@ class Carrier:
         await self._settle_and_leave(trip, outcome)
 
     async def _settle_and_leave(self, trip: Trip, outcome: Outcome) -> None:
-        try:
-            await self._decide_and_settle(trip, outcome)
-        except CommitRefused as refused:
-            await self._decide_and_settle(trip, Failed(refused))
+        switch = None if trip.handler is None else trip.handler.kill_switch
+        if outcome is SUCCEEDED and switch is None and not self.tells_successes:
+            # What `decide` says of it is known, and nobody wants to hear it.
+            self._acks.gather(trip.delivery.lease)
+            await self._acks.catch_up()
+        else:
+            try:
+                await self._decide_and_settle(trip, outcome)
+            except CommitRefused as refused:
+                await self._decide_and_settle(trip, Failed(refused))
         await self._places.leave(trip)
         if trip.reaches_a_handler:
-            self._settled()
+            self._settled(1)
 
     async def _outcome(self, trip: Trip) -> Outcome:
         """What happens to a delivery that has no place in a lane."""
@@ -174,7 +193,7 @@ class Carrier:
             done = await self._order.stay(trip, verdict)
         else:
             done = await self._settlement.settle(delivery, handler, dead_letter, verdict)
-        if done:  # only now, for it may be refused
+        if done and (self.tells_successes or not isinstance(verdict, Ack)):  # only now, for it may be refused
             self._tell(trip, outcome, verdict, seconds)
         if handler is not None and handler.kill_switch is not None:
             self._gates.note(delivery, handler, verdict, trip.began)

@@ -19,6 +19,11 @@ class Contender(Protocol):
         ...
 
     @property
+    def here(self) -> int:
+        """How many deliveries or batches of it are here and do not run yet."""
+        ...
+
+    @property
     def could_start(self) -> bool:
         """Whether something of it waits for nothing but a place of the process."""
         ...
@@ -62,6 +67,17 @@ class Ceiling:
         if not self._is_scheduled and not self._is_starting:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._start)
+
+    @property
+    def part(self) -> int:
+        """A handler's equal part of the places that are left when all that is here has one; 0 where none is."""
+        left = self.limit - sum([contender.running + contender.here for contender in self._contenders])
+        return max(0, -(-left // len(self._contenders)))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more can start now."""
+        return not self._has_room
 
     @property
     def _running(self) -> int:

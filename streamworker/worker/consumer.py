@@ -23,6 +23,7 @@ from streamworker.worker.gathering import Gathering
 from streamworker.worker.ghosts import Ghosts
 from streamworker.worker.intake import Intake
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.lot_carrier import LotCarrier, nothing_broken
 from streamworker.worker.names import NameClaim
 from streamworker.worker.once import Once
 from streamworker.worker.order import CallLater, Order
@@ -43,9 +44,9 @@ LAST_WORDS = timedelta(seconds=1)
 
 
 class Consumer:
-    """Reads, runs and settles the deliveries of one group. `settled` is called after each delivery that a handler has seen."""
+    """Reads, runs and settles the deliveries of one group. `settled` is told how many deliveries that a handler has seen have ended."""
 
-    def __init__(self, plan: Plan, link: Link, executor: Executor, settled: Callable[[], None], log: Any) -> None:
+    def __init__(self, plan: Plan, link: Link, executor: Executor, settled: Callable[[int], None], log: Any) -> None:
         self._plan = plan
         self._link = link
         self._executor = executor
@@ -58,12 +59,12 @@ class Consumer:
         pools = pools_of(plan.bindings, plan.limits)
         keys = {binding.keys.stream: binding.keys for binding in plan.bindings}
         self._isolation = plan.isolation
-        self._claim = self._name_claim() if plan.named else None
+        self.claim: NameClaim | None = self._name_claim() if plan.named else None
         self._ghosts = ghosts = Ghosts(log)
         witnesses = {stream: of.witnesses(stream) for stream, of in keys.items()}
         renewable, dropped = self._can_renew_again, plan.isolation.changed
         self._leases = LeaseKeeper(
-            plan.endpoint, plan.group, plan.lease, self._lease_lost, renewable, dropped, ghosts, log, self._claim, witnesses
+            plan.endpoint, plan.group, plan.lease, self._lease_lost, renewable, dropped, ghosts, log, self.claim, witnesses
         )
         self._promoter = Promoter(link, plan.bindings, log)
         self._settlement = Settlement(link, plan.group, keys, self._leases, log, self._promoter.expect)
@@ -73,10 +74,16 @@ class Consumer:
         self._crew = Crew(self._carrier.carry, self._carrier.was_cancelled, self._spawn)
         self._batches = batches = BatchCarrier(executor, self._leases, self._settlement.acks, self.gates, settled, log)
         self._batch_crew = Crew(batches.carry, batches.was_cancelled, self._spawn)
+        acks = self._settlement.acks
+        self._lots = lots = LotCarrier(plan, executor, self._leases, acks, self._carrier, pools, settled, self._room_opened, log)
+        self._lot_crew = Crew(lots.carry, nothing_broken, self._spawn)
         self._gathering = gathering = Gathering(plan, pools, self.gates, self._batch_crew.start)
         self._order = order = Order(plan, link, self._leases, pools, self._crew.start, log)
-        self._intake = intake = Intake(plan, link, self._leases, pools, order, gathering, self.gates, self._crew.start, ghosts, log)
+        self._intake = intake = Intake(
+            plan, link, self._leases, pools, order, gathering, lots, self.gates, self._crew.start, ghosts, log
+        )
         self._turns = turns = Turns(plan, pools, order, gathering, self._crew.start)
+        lots.connect(self._lot_crew.start, self._lot_crew.go_on_with, turns.start_what_may)
         suspects = Suspects(plan.isolation, link, self.gates, batches.run_alone, turns.join_lane, log)
         once = Once(link, keys, plan.isolation.ending, log)
         self._carrier.connect(suspects, once, order, self._crew.start, self._place_freed)
@@ -87,34 +94,29 @@ class Consumer:
         self.gates.connect(turns.waiting, turns.put_aside, self._gate_opened, self._reader.look_again)
         plan.isolation.join(self)
         if plan.ceiling is not None:
-            plan.ceiling.start_by(turns.start_what_may)
+            plan.ceiling.start_by(lambda: self._gate_opened(*pools))
 
-    def _gate_opened(self, pool: Pool) -> None:
+    def _gate_opened(self, *pools: Pool) -> None:
         self._turns.start_what_may()
-        if self._reader.wants_room:
+        for pool in pools if self._reader.wants_room else ():
             self._reader.room_opened(pool)
 
     def _place_freed(self, trip: Trip) -> None:
         if trip.delivery.lease.lost:
             self._reader.doubt()  # where nobody took it over, it is still pending under our name, and what comes after it must wait
-        pool = self._turns.leave(trip)
-        if self._reader.wants_room:
-            self._reader.room_opened(pool)
+        self._room_opened(self._turns.leave(trip))
 
     def _places_freed(self, trips: Sequence[Trip], name: str) -> None:
         """As `_place_freed`, for entries of one batch."""
         if any(trip.delivery.lease.lost for trip in trips):
             self._reader.doubt()
-        pool = self._gathering.leave_together(trips, name)
+        self._room_opened(self._gathering.leave_together(trips, name))
+
+    def _room_opened(self, pool: Pool) -> None:
         if self._reader.wants_room:
             self._reader.room_opened(pool)
 
     # ---- life and end -------------------------------------------------------------------------------------------------------
-
-    @property
-    def claim(self) -> NameClaim | None:
-        """The claim of this consumer's name, where it was given; to be made before `run`, which keeps it."""
-        return self._claim
 
     async def run(self) -> None:
         """Consume until a drain has ended it."""
@@ -244,9 +246,9 @@ class Consumer:
         await self._forget_myself()
 
     async def _trips_end(self, within: timedelta) -> None:
-        """Of batches first, because their entries may go on singly."""
+        """Of lots and batches first, because their entries may go on singly."""
         until = self._loop.time() + within.total_seconds()
-        for crew in (self._batch_crew, self._crew):
+        for crew in (self._lot_crew, self._batch_crew, self._crew):
             await happens_within(crew.empty, max(0.0, until - self._loop.time()))
 
     def _interrupt_all(self) -> None:
@@ -258,8 +260,8 @@ class Consumer:
             for binding in self._plan.bindings:
                 for key in (binding.keys.retry, binding.keys.stream):
                     await groups.forget_consumer(self._link, key, binding.group, self._plan.consumer)
-            if self._claim is not None:
-                await self._claim.give_up(self._link)
+            if self.claim is not None:
+                await self.claim.give_up(self._link)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._tasks.create_task(work)

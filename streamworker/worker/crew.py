@@ -53,6 +53,11 @@ class Crew(Generic[Item]):
         if not self._at_work and (self._coming == 0 or self._trips_wait):
             self._call_members()
 
+    def go_on_with(self, trip: Item) -> None:
+        """Begin what is left of the item that is being carried before anything else; said by `carry`."""
+        self._under_way += 1
+        self._waiting.appendleft(trip)
+
     def _call_members(self) -> None:
         """See that enough members come for what waits: one carries all that need no waiting; each that does keeps one."""
         wanted = len(self._waiting) if self._trips_wait else min(1, len(self._waiting))

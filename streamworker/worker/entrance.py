@@ -62,7 +62,8 @@ class Entrance:
         self._ceiling = ceiling
         if ceiling is not None:
             ceiling.join(self)
-        self._places = places * (1 if handler.batch is None else handler.batch.max_size)
+        self._together = 1 if handler.batch is None else handler.batch.max_size
+        self._places = places * self._together
         self._call_soon = loop.call_soon
         self._want = want
         self._moved, self._due = moved, due
@@ -102,7 +103,8 @@ class Entrance:
     @property
     def room(self) -> int:
         """How many more could start soon than those that wait."""
-        return max(0, self.gate.soon(self.clock()) - self.waiting.total())
+        room = max(0, self.gate.soon(self.clock()) - self.waiting.total())
+        return room if self._ceiling is None else min(room, self._room_below(self._ceiling))
 
     @property
     def is_shut(self) -> bool:
@@ -120,6 +122,18 @@ class Entrance:
     def could_start(self) -> bool:
         """Whether something of it waits for nothing but a place of the process."""
         return self.waiting.next() > 0 and self.gate.may_start(self.clock()) > 0
+
+    @property
+    def here(self) -> int:
+        """How many deliveries or batches of it are here and do not run yet."""
+        return -(-self.waiting.total() // self._together)
+
+    def _room_below(self, ceiling: Ceiling) -> int:
+        """What fills up the last batch, what its part of the places that are left takes, or one where nothing waits, so that there is
+        something when its turn comes; and what may be read ahead, because it is worked off in a moment."""
+        waiting = self.waiting.total()
+        places = max(ceiling.part, 0 if waiting else 1)
+        return -waiting % self._together + places * self._together + max(0, self.pool.lanes.ahead - waiting)
 
     # ---- what the gates ask -------------------------------------------------------------------------------------------------
 

@@ -8,13 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial, reduce
-from typing import Any, TypeAlias
+from typing import Any
 
 import structlog
 
@@ -25,42 +22,11 @@ from streamworker.handlers import CallNext, Context, Handler, Middleware, Publis
 from streamworker.worker.chain import Watched, note_returned, wrap
 from streamworker.worker.processes import Processes
 from streamworker.worker.replies import stopped, succeeded
-from streamworker.worker.steps import Ended, awaited, first_step, rest, run_to_end
+from streamworker.worker.runs import AnyContext, Prepared, Run
+from streamworker.worker.steps import awaited, first_step, rest
+from streamworker.worker.threads import Threads
 from streamworker.worker.timeouts import Timeouts
 from streamworker.worker.waiting import happens_within
-
-_AnyContext: TypeAlias = Context | BatchContext
-
-
-class _Prepared:
-    """What the runs of one handler have in common: its chain, if it needs one, and for each stream what its log lines know."""
-
-    __slots__ = ("chain", "contexts", "handler", "timeout")
-
-    def __init__(self, handler: Handler, chain: CallNext | None) -> None:
-        self.handler: Handler = handler
-        self.chain: CallNext | None = chain
-        self.timeout: float | None = None if handler.timeout is None else handler.timeout.total_seconds()
-        self.contexts: dict[str, contextvars.Context] = {}
-
-
-@dataclass(slots=True, eq=False)
-class Run:
-    """A handler that has started and waits for something: `Executor.finish` awaits its end.
-
-    `under` is by what it is known: the lease of its entry, or the batch. `delivery` is `None` where it is a batch's.
-    """
-
-    under: object
-    delivery: Delivery | None
-    prepared: _Prepared
-    context: _AnyContext | None
-    variables: contextvars.Context
-    work: Coroutine[Any, Any, Any]
-    waits_for: Any
-    task: asyncio.Task[Any] | None = None
-    stopped: Interruption | None = None
-    timed_out: bool = False
 
 
 class Executor:
@@ -78,10 +44,10 @@ class Executor:
         self.state: Mapping[str, Any] = state
         self.publish: Publish = publish
         self._variables = contextvars.copy_context()
-        self._prepared: dict[str, _Prepared] = {}
+        self._prepared: dict[str, Prepared] = {}
         self._running: dict[int, Run] = {}
         self._timeouts: Timeouts[Run] = Timeouts(self._time_is_over)
-        self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="streamworker-handler")
+        self._threads = Threads(threads)
         self._processes = processes
         self._occupied: dict[int, asyncio.Event] = {}
         self._waits_for_none = False
@@ -102,7 +68,7 @@ class Executor:
         except BaseException as error:  # noqa: BLE001  # a codec of the user's own may break its promise; that must not end the worker
             return Failed(error)
         prepared = self._prepared.get(handler.name) or self._prepare(handler)
-        variables = (prepared.contexts.get(delivery.stream) or self._know_stream(prepared, delivery)).copy()
+        variables = (prepared.contexts.get(delivery.stream) or self._know_stream(prepared, delivery.stream, delivery.group)).copy()
         context = None
         try:
             if prepared.chain is None and not handler.wants_context:
@@ -206,9 +172,16 @@ class Executor:
 
     def shut_down(self) -> None:
         """Start no thread any more, and wait for none."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shut_down()
 
-    def _prepare(self, handler: Handler) -> _Prepared:
+    def prepared(self, handler: Handler, stream: str, group: str) -> Prepared:
+        """What the runs of a handler have in common, with the variables that those on this stream begin with."""
+        prepared = self._prepared.get(handler.name) or self._prepare(handler)
+        if stream not in prepared.contexts:
+            self._know_stream(prepared, stream, group)
+        return prepared
+
+    def _prepare(self, handler: Handler) -> Prepared:
         chain = None
         if self._middleware or handler.executor != "async" or handler.batch is not None:
             ways: Mapping[str, CallNext] = {
@@ -219,13 +192,13 @@ class Executor:
             innermost = ways[handler.executor]
             # The first registered is the outermost.
             chain = reduce(wrap, reversed(self._middleware), innermost)
-        prepared = self._prepared[handler.name] = _Prepared(handler, chain)
+        prepared = self._prepared[handler.name] = Prepared(handler, chain)
         return prepared
 
-    def _know_stream(self, prepared: _Prepared, delivery: Delivery) -> contextvars.Context:
-        return self._know(prepared, delivery.stream, stream=delivery.stream, group=delivery.group, attempt=1)
+    def _know_stream(self, prepared: Prepared, stream: str, group: str) -> contextvars.Context:
+        return self._know(prepared, stream, stream=stream, group=group, attempt=1)
 
-    def _know(self, prepared: _Prepared, name: str, **facts: Any) -> contextvars.Context:
+    def _know(self, prepared: Prepared, name: str, **facts: Any) -> contextvars.Context:
         """The context variables that all runs of a handler on one stream begin with; the user's own log lines carry the delivery too."""
         variables = prepared.contexts[name] = self._variables.copy()
         variables.run(structlog.contextvars.bind_contextvars, **facts, handler=prepared.handler.name)
@@ -236,23 +209,14 @@ class Executor:
             run.timed_out = True
             _cancel(run)
 
-    async def _call_async(self, context: _AnyContext) -> None:
+    async def _call_async(self, context: AnyContext) -> None:
         note_returned(context, await context.handler.function(*_arguments(context)))
 
-    async def _call_in_thread(self, context: _AnyContext) -> None:
-        loop = asyncio.get_running_loop()
+    async def _call_in_thread(self, context: AnyContext) -> None:
         number = id(context.delivery.lease) if isinstance(context, Context) else id(context.under)
         occupied = self._occupied[number] = asyncio.Event()
-        inside = contextvars.copy_context()
-        future: Future[Ended] = self._threads.submit(inside.run, run_to_end, context.handler.function, _arguments(context))
-
-        def vacate(_: Future[Ended]) -> None:
-            # The loop is closed when the process ended without waiting for this thread; then nobody asks any more.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._vacate, number, occupied)
-
-        future.add_done_callback(vacate)
-        returned, error = await asyncio.wrap_future(future)
+        vacate = partial(self._vacate, number, occupied)
+        returned, error = await self._threads.call(vacate, context.handler.function, _arguments(context))
         if error is not None:
             raise error
         if inspect.isawaitable(returned):
@@ -282,7 +246,7 @@ class Executor:
         occupied.set()
 
 
-def _arguments(context: _AnyContext) -> tuple[Any, ...]:
+def _arguments(context: AnyContext) -> tuple[Any, ...]:
     return (context.body, context) if context.handler.wants_context else (context.body,)
 
 

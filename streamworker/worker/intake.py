@@ -20,6 +20,7 @@ from streamworker.worker.gathering import Gathering
 from streamworker.worker.ghosts import Ghosts
 from streamworker.worker.latecomers import still_ours
 from streamworker.worker.leases import LeaseKeeper
+from streamworker.worker.lot_carrier import LotCarrier
 from streamworker.worker.order import Order
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
@@ -43,6 +44,7 @@ class Intake:
         pools: Sequence[Pool],
         order: Order,
         gathering: Gathering,
+        lots: LotCarrier,
         gates: Gates,
         start: Start,
         ghosts: Ghosts,
@@ -56,6 +58,7 @@ class Intake:
         """Who keeps the order of what is taken in."""
         self._start = start
         self._gathering = gathering
+        self._lots = lots
         self._ghosts = ghosts
         self._gates, self._refusal = gates.active, gates.refusal
         self._log = log
@@ -78,6 +81,7 @@ class Intake:
 
     def give_back(self, why: Interruption) -> None:
         """Release what waits for a place; but what has an order waits on, for it would lose that."""
+        self._lots.break_up_all()
         for pool in self._pools:
             self.send_back(pool, pool.lanes.clear(), why)
         for batched in self._gathering.clear():
@@ -112,7 +116,8 @@ class Intake:
         for key, entries in fresh:
             binding = self._binding_of[key]
             if key == binding.keys.stream:
-                self._take_in_fresh(binding, entries, sent_at)
+                if self._closed or not self._lots.admit(binding, entries, sent_at):
+                    self._take_in_fresh(binding, entries, sent_at)
             else:
                 for entry_id, fields in entries:
                     self._take_in(Taken(key, Entry(entry_id.decode(), fields), 1), binding, sent_at)

@@ -33,6 +33,11 @@ class LaneGate(Protocol):
 class Shared(Protocol):
     """Places that lanes share with others."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether none is free."""
+        ...
+
     def freed(self) -> None:
         """One is free: whoever's turn it is may start."""
         ...
@@ -61,6 +66,8 @@ class Lanes(Generic[Item]):
         """How many items have ended in their lanes so far."""
         self.ahead: int = 0
         """How many items may wait here beside those that run."""
+        self.in_lots: int = 0
+        """How many items are held outside of the lines, in lots: one of them runs at a time, and takes no place unless it has to wait."""
 
     @property
     def room(self) -> int:
@@ -94,6 +101,34 @@ class Lanes(Generic[Item]):
         self.held += 1
         self._running[lane] += 1
         return True
+
+    def enter_lot(self, lane: str, items: int) -> bool:
+        """Hold a lot of so many items of this lane, if one of them may start."""
+        if not self.has_place(lane) or self._lines[lane]:
+            return False
+        self.held += items
+        self.in_lots += items
+        return True
+
+    def leave_lot(self, items: int) -> None:
+        """So many items of lots have ended."""
+        self.held -= items
+        self.in_lots -= items
+        self.ended += items
+
+    def leave_lot_for_lane(self, lane: str) -> None:
+        """An item of a lot runs in its lane from now on."""
+        self.in_lots -= 1
+        self._running[lane] += 1
+
+    def leave_lot_for_line(self, lane: str, item: Item) -> None:
+        """An item of a lot waits at the end of its lane's line from now on."""
+        self.in_lots -= 1
+        self._lines[lane].append(item)
+
+    def has_place(self, lane: str) -> bool:
+        """Whether one more item of this lane could run, and nothing but the lane's own limit has to be asked for it."""
+        return self._running[lane] < self._limits[lane] and lane not in self.gates and self.shared is None
 
     def follow(self, lane: str) -> Item | None:
         """An item of this lane has ended; the next one of its line, which counts as running from here on."""
@@ -162,18 +197,23 @@ class Lanes(Generic[Item]):
 
     @property
     def has_surplus(self) -> bool:
-        """Whether more waits here than may."""
-        return self.held > self.places and sum(map(len, self._lines.values())) > self.ahead
+        """Whether more waits here than may: beyond the places, or because others have all of those that are shared."""
+        is_full = self.held > self.places or (self.shared is not None and self.shared.is_full)
+        return is_full and sum(map(len, self._lines.values())) + self.in_lots > self._may_wait
 
     def surplus(self) -> list[tuple[str, Item]]:
         """Take out, from the ends of the lines, what waits beyond what may; nothing of it counts as held."""
         waiting = sum(map(len, self._lines.values()))
         beyond: list[tuple[str, Item]] = []
-        while waiting - len(beyond) > self.ahead:
+        while waiting - len(beyond) > self._may_wait:
             lane = max(self._lines, key=lambda name: len(self._lines[name]))
             beyond.append((lane, self._lines[lane].pop()))
         self.held -= len(beyond)
         return beyond
+
+    @property
+    def _may_wait(self) -> int:
+        return self.ahead if self.shared is None else max(self.ahead, len(self._lines))
 
     def clear(self) -> list[tuple[str, Item]]:
         """Take out everything that waits; nothing of it counts as running."""

@@ -22,6 +22,8 @@ from streamworker.streams.faults import Remedy, remedy_for, sentence
 from streamworker.streams.scripts import BlockingLink, script
 from streamworker.streams.settling import renewal, told_of
 from streamworker.worker.ghosts import Ghosts
+from streamworker.worker.holdings import Holdings
+from streamworker.worker.lots import Done, Lot
 from streamworker.worker.names import NameClaim
 
 BATCH = 500
@@ -65,8 +67,8 @@ class LeaseKeeper:
         self._log = log
         self._trouble = Trouble(log, "leases", group=group)
         self._claim_trouble = Trouble(log, "claiming_name", group=group)
-        self._held: dict[tuple[str, str], Lease] = {}
-        self._lock = threading.Lock()
+        self.holdings: Holdings = Holdings()
+        """What the leases are of."""
         self._stopping = threading.Event()
         self._link = BlockingLink(endpoint, timeout=self._seconds * TRY_FOR)
         self._thread = threading.Thread(target=self._run, name=f"streamworker-leases-{group}", daemon=True)
@@ -85,44 +87,42 @@ class LeaseKeeper:
 
     def hold(self, lease: Lease) -> Lease:
         """Keep this lease until it is dropped; where the entry is held already, answers under which, and changes nothing."""
-        with self._lock:
-            return self._held.setdefault((lease.key, lease.entry_id), lease)
+        return self.holdings.hold(lease)
+
+    def find(self, key: str, entry_id: str) -> Lease | None:
+        """The lease of an entry that we hold."""
+        return self.holdings.find(key, entry_id)
+
+    def entry_ids(self, key: str) -> list[str]:
+        """What we hold of this stream."""
+        return self.holdings.entry_ids(key)
+
+    def lost_ids(self, key: str) -> list[str]:
+        """Of this stream, what we hold though it is lost: its handler has not ended yet."""
+        return self.holdings.lost_ids(key)
 
     def drop(self, *leases: Lease) -> None:
         """Stop keeping them: they were settled, or are not ours."""
-        held = self._held
-        with self._lock:
-            for lease in leases:
-                place = (lease.key, lease.entry_id)
-                # By now the same entry may be held again, under a newer lease.
-                if held.get(place) is lease:
-                    del held[place]
+        self.holdings.drop(leases)
+        self._on_dropped()
+
+    def drop_done(self, done: Sequence[Done]) -> None:
+        """Stop keeping these parts of lots, which were acknowledged."""
+        self.holdings.drop_done(done)
         self._on_dropped()
 
     def lose(self, lease: Lease, why: str) -> None:
         """Give it up, as if it had been taken over."""
         self._lose([lease], why)
 
-    def find(self, key: str, entry_id: str) -> Lease | None:
-        """The lease of an entry that we hold."""
-        with self._lock:
-            return self._held.get((key, entry_id))
-
-    def entry_ids(self, key: str) -> list[str]:
-        """What we hold of this stream."""
-        with self._lock:
-            return [entry_id for held_key, entry_id in self._held if held_key == key]
-
-    def lost_ids(self, key: str) -> list[str]:
-        """Of this stream, what we hold though it is lost: its handler has not ended yet."""
-        with self._lock:
-            return [lease.entry_id for lease in self._held.values() if lease.key == key and lease.lost]
-
     @property
     def count(self) -> int:
-        """How many leases we hold."""
-        with self._lock:
-            return len(self._held)
+        """How many entries we hold."""
+        return self.holdings.count
+
+    def good_for(self, lot: Lot) -> float:
+        """For how many seconds entries of this lot may be begun yet."""
+        return lot.renewed_at + self._seconds * GIVE_UP_AT - monotonic()
 
     def is_good(self, lease: Lease) -> bool:
         """Whether it may be begun under this lease. One that has lapsed unnoticed, because nothing here could run, is lost with that."""
@@ -174,10 +174,9 @@ class LeaseKeeper:
         """Renew what is older than a sixth of a lease; younger ones have another turn well before they run out. False: there was none."""
         now = monotonic()
         by_key: dict[str, list[Lease]] = defaultdict(list)
-        with self._lock:
-            for lease in self._held.values():
-                if not lease.lost and not lease.recounting and now - lease.renewed_at > self._seconds / 6:
-                    by_key[lease.key].append(lease)
+        for lease in self.holdings.older_than(now - self._seconds / 6):
+            if not lease.lost and not lease.recounting:
+                by_key[lease.key].append(lease)
         for key, leases in by_key.items():
             for start in range(0, len(leases), BATCH):
                 if not self._renew(key, leases[start : start + BATCH]):
@@ -215,7 +214,6 @@ class LeaseKeeper:
                 self._trouble.strikes(sentence(error))
             return isinstance(error, ServerError)
         self._trouble.is_over()
-        self._ghosts.of_ours(key, trimmed)
         for lease in leases:
             if lease.entry_id not in lost:
                 lease.renewed_at = sent_at
@@ -228,20 +226,16 @@ class LeaseKeeper:
         self._lose(
             taken_over, "the server says so: they are with another consumer, were settled already, or their group has vanished"
         )
+        self._ghosts.of_ours(key, trimmed)
         return True
 
     def _give_up_lapsed(self) -> None:
         """What could not be renewed is given up before another worker may take it."""
-        latest = monotonic() - self._seconds * GIVE_UP_AT
-        with self._lock:
-            lapsed = [lease for lease in self._held.values() if lease.renewed_at < latest]
+        lapsed = self.holdings.older_than(monotonic() - self._seconds * GIVE_UP_AT)
         self._lose(lapsed, "they could not be renewed in time")
 
     def _lose(self, leases: list[Lease], why: str) -> None:
-        with self._lock:
-            lost = [lease for lease in leases if self._held.get((lease.key, lease.entry_id)) is lease and not lease.lost]
-            for lease in lost:
-                lease.lost = True
+        lost = self.holdings.lose(leases)
         if not lost:
             return
         for lease in lost:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streamworker.streams.reading import Fresh
@@ -19,13 +19,14 @@ SURPLUS_SECONDS = 1.0
 
 @dataclass(eq=False, slots=True)
 class Pool:
-    """The bindings whose handlers overlap, and the lanes of those handlers by name."""
+    """The bindings whose handlers overlap, and the lanes of those handlers by name. `break_up` puts what waits in lots into the lines."""
 
     bindings: Sequence[Binding]
     lanes: Lanes[Trip]
     pace: Pace = field(default_factory=Pace)
     shares: Shares | None = None
     """Whose turn it is, where its streams have different weights."""
+    break_up: Callable[[], None] | None = None
     _surplus_since: float | None = None
     _names: frozenset[str] = field(init=False, default=frozenset())
 
@@ -50,7 +51,9 @@ class Pool:
         """Whether one of its streams can be read, and there is room worth reading for."""
         if self.lanes.worthwhile_room == 0:
             return False
-        return bool(self.readable) and self.room > 0 if self.lanes.gates else any(binding.ready for binding in self.bindings)
+        if not self.lanes.gates:
+            return any(binding.ready for binding in self.bindings)
+        return bool(self.readable) and self.room > (0 if self.lanes.shared is None else self.lanes.ahead // 2)
 
     def part_with_room(self) -> PartOfPool | None:
         """The streams whose handlers all have places though others' lines fill the pool: a flood on one stream, or a handler that does
@@ -77,6 +80,8 @@ class Pool:
         elif self._surplus_since is None:
             self._surplus_since = now
         elif now - self._surplus_since >= SURPLUS_SECONDS:
+            if self.break_up is not None:
+                self.break_up()
             return self.lanes.surplus()
         return []
 

@@ -66,9 +66,8 @@ class WorkerProcess:
         """Set whenever `status` has something new to tell at once; whoever has told it clears it."""
         self.watchdog: Watchdog = Watchdog(settings.grace, lambda: self.in_flight, self._log)
         self._beside: Companions | None = None
-        self._hurried = False
+        self._hurried = self._paused = False
         self.gave_up: str = ""
-        self._paused = False
         self._pauses = PauseWatch(self._handlers, self._heed_pauses, self._log)
 
     async def run(self) -> ExitCode:
@@ -254,9 +253,10 @@ class WorkerProcess:
                 self.changed.set()
             await asyncio.sleep(BEAT.total_seconds())
 
-    def _count(self) -> None:
-        self._delivered += 1
-        if self._delivered == self._settings.max_deliveries:
+    def _count(self, ended: int) -> None:
+        before, most = self._delivered, self._settings.max_deliveries
+        self._delivered += ended
+        if most is not None and before < most <= self._delivered:
             # Outside of the delivery's own context, whose facts are not the drain's.
             asyncio.get_running_loop().call_soon(self.drain, "max-deliveries reached", context=Context())
 

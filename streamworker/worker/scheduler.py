@@ -10,7 +10,7 @@ from typing import Any
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams.faults import sentence
-from streamworker.streams.scheduling import Added, publish_due
+from streamworker.streams.scheduling import Added, look
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.pausing import PauseWatch
@@ -44,7 +44,7 @@ class Scheduler:
         pauses = self._pauses if at == 0 else None
         troubles = {stream: self._trouble(stream) for stream in streams}
         try:
-            looked = await publish_due(self._link, streams, limit=PAGE, pauses=() if pauses is None else pauses.keys)
+            looked = await look(self._link, streams, limit=PAGE, pauses=() if pauses is None else pauses.keys)
         except ConnectionLost:
             return LOOK_AGAIN.total_seconds()  # the reader says it, and waits for the server
         except ServerError as error:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Coroutine, Generator
 from types import coroutine
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, cast
 
 import structlog
 
 from streamworker.delivery import Delivery
-
-Ended: TypeAlias = tuple[Any, BaseException | None]
-"""What a function in a thread returned, or what it raised."""
 
 
 def _variable(name: str) -> contextvars.ContextVar[Any]:
@@ -29,6 +26,36 @@ def first_step(work: Coroutine[Any, Any, Any], delivery: Delivery) -> Any:
     if delivery.history.attempt > 1:
         _ATTEMPT.set(delivery.history.attempt)
     return work.send(None)
+
+
+class Returned(NamedTuple):
+    """What a coroutine has returned, in place of what it waits for."""
+
+    value: Any
+
+
+NOTHING_RETURNED = Returned(None)
+
+
+def steps() -> Generator[Any, Any, Any]:
+    """Runs coroutines one after another: each is sent here, in the context in which it is to run, with the id of its entry.
+
+    Gives what it has returned, or, other than a `Returned`, what it waits for; then it goes on by itself (`rest`), and this one must stay
+    as long. Raises what it raises, and is over with that. An exception for each that ends would cost more than most of them need.
+    """
+    driver = cast("Generator[Any, Any, Any]", _steps())
+    driver.send(None)
+    return driver
+
+
+@coroutine
+def _steps() -> Generator[Any, Any, Any]:
+    ended = NOTHING_RETURNED
+    while True:
+        work, entry_id = yield ended
+        _ENTRY_ID.set(entry_id.decode())
+        value = yield from work
+        ended = NOTHING_RETURNED if value is None else Returned(value)
 
 
 @coroutine
@@ -49,11 +76,3 @@ def rest(step: Callable[..., Any], work: Coroutine[Any, Any, Any], waits_for: An
 async def awaited(work: Any) -> Any:
     """What is no coroutine, but can be awaited, as one."""
     return await work
-
-
-def run_to_end(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Ended:
-    """Call it, in its thread. A future cannot carry every exception: a StopIteration would leave its waiter waiting for ever."""
-    try:
-        return function(*arguments), None
-    except BaseException as error:  # noqa: BLE001  # raised again in the task that waits
-        return None, error

@@ -81,6 +81,8 @@ class Turns:
                 trip.foregone = outcome(trip.delivery.stream)
                 self._start(trip)
         elif handler.key_of is None:
+            if pool.break_up is not None:
+                pool.break_up()
             for trip in pool.lanes.clear_one(handler.name):
                 trip.lane, trip.foregone = None, outcome(trip.delivery.stream)
                 pool.lanes.enter_beside()

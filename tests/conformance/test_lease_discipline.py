@@ -15,6 +15,7 @@ import structlog
 from streamworker import Context, Reject
 from streamworker.delivery import Lease
 from streamworker.streams.connections import Endpoint
+from streamworker.worker.ghosts import Ghosts
 from streamworker.worker.leases import LeaseKeeper
 from tests.harness import Ledger, an_app, pending, working
 from tests.torture.proxy import Proxy, Stall
@@ -343,6 +344,7 @@ def test_a_group_that_has_vanished_is_no_trouble_of_renewing(server):
             lambda _lease: lost.set(),
             lambda: None,
             lambda: None,
+            Ghosts(structlog.get_logger()),
             structlog.get_logger(),
         )
         keeper.hold(Lease("orders", "1-0", "me", 1, monotonic(), of_retry=False))
@@ -373,7 +375,9 @@ def test_a_log_that_raises_does_not_end_the_thread_that_renews(server, redis_cli
     """What lapses later is still given up, and its handler told: without the thread two would run it, and nobody would know."""
     lost, log, lease = threading.Event(), BrokenLog(), timedelta(seconds=0.5)
     redis_client.set("orders", "no stream")
-    keeper = LeaseKeeper(Endpoint(server.url), "billing", lease, lambda _lease: lost.set(), lambda: None, lambda: None, log)
+    keeper = LeaseKeeper(
+        Endpoint(server.url), "billing", lease, lambda _lease: lost.set(), lambda: None, lambda: None, Ghosts(log), log
+    )
     keeper.hold(Lease("orders", "1-0", "me", 1, monotonic(), of_retry=False))
     keeper.start()
     wait_until(lambda: "leases.failing" in log.lines)

@@ -194,3 +194,33 @@ async def test_retries_go_on_behind_the_limit(server, aredis) -> None:
 
     assert 0 == await run_burst(app, server.url, max_concurrency=2)
     assert (120, 2) == (meter.ended["orders"], meter.most)
+
+
+async def test_what_cannot_start_is_left_to_other_workers(server, aredis) -> None:
+    """Ten handlers have backlogs and ten places together: beside what runs, one of each waits here; an idle worker gets the rest."""
+    streams, gate = [f"s{number}" for number in range(10)], asyncio.Event()
+
+    def serve(app: StreamWorker, ledger: Ledger, until: asyncio.Event | None) -> None:
+        for stream in streams:
+
+            @app.handler(stream, name=stream, concurrency=10)
+            async def handle(body: dict[str, str]) -> None:
+                await ledger.note(body["number"])
+                if until is not None:
+                    await until.wait()
+
+    app, ledger = an_app(lease=timedelta(seconds=30)), Ledger()
+    other, others = an_app(lease=timedelta(seconds=30)), Ledger()
+    serve(app, ledger, gate)
+    serve(other, others, None)
+    for stream in streams:
+        for number in range(20):
+            await aredis.xadd(stream, {"number": number})
+
+    async with working(app, server.url, max_concurrency=10) as process:
+        await ledger.until_count(10)
+        async with working(other, server.url):
+            await others.until_count(200 - 2 * 10)
+            assert process.in_flight <= 2 * 10
+            gate.set()
+            await ledger.until(lambda seen: len(seen) + len(others.seen) == 200)

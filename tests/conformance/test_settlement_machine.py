@@ -1082,4 +1082,4 @@ def test_a_seeded_bug_is_found(bug: str, valkey: Any, monkeypatch: pytest.Monkey
         monkeypatch.setattr(room, "script", seeded)
     # A story that fails, and not when it is told again because the server's clock has gone on, has found it too.
     with world_of(Endpoint(valkey.url)) as world, pytest.raises((AssertionError, FlakyFailure)):
-        tell(world, much_of=much_of, removal=removal, max_examples=600, phases=[Phase.generate], report_multiple_bugs=False)
+        tell(world, much_of=much_of, removal=removal, max_examples=2_000, phases=[Phase.generate], report_multiple_bugs=False)

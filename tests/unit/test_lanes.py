@@ -22,6 +22,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.lanes: Lanes[int] = Lanes(limits)
         self.waiting: dict[str, list[int]] = {name: [] for name in NAMES}
         self.running: Counter[str] = Counter()
+        self.in_lots: Counter[str] = Counter()
         self.number = 0
 
     @rule(name=st.sampled_from(NAMES))
@@ -29,6 +30,29 @@ class LanesMachine(RuleBasedStateMachine):
         self.number += 1
         self.lanes.offer(name, self.number)
         self.waiting[name].append(self.number)
+
+    @rule(name=st.sampled_from(NAMES), items=st.integers(1, 5))
+    def enter_lot(self, name: str, items: int) -> None:
+        may = self.running[name] < self.limits[name] and not self.waiting[name]
+        assert may is self.lanes.enter_lot(name, items)
+        self.in_lots[name] += items if may else 0
+
+    @precondition(lambda self: self.in_lots.total() > 0)
+    @rule(data=st.data(), goes=st.sampled_from(["ended", "lane", "line"]))
+    def leave_lot(self, data: st.DataObject, goes: str) -> None:
+        name = data.draw(st.sampled_from(sorted(name for name in NAMES if self.in_lots[name])))
+        if goes == "ended":
+            self.lanes.leave_lot(1)
+        elif goes == "line":
+            self.number += 1
+            self.lanes.leave_lot_for_line(name, self.number)
+            self.waiting[name].append(self.number)
+        elif self.lanes.has_place(name):
+            self.lanes.leave_lot_for_lane(name)
+            self.running[name] += 1
+        else:
+            return
+        self.in_lots[name] -= 1
 
     @rule()
     def start_all(self) -> None:
@@ -67,7 +91,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     @invariant()
     def room_is_the_limits_less_what_is_held(self) -> None:
-        held = self.running.total() + sum(map(len, self.waiting.values()))
+        held = self.running.total() + self.in_lots.total() + sum(map(len, self.waiting.values()))
         assert held == self.lanes.held
         assert max(0, sum(self.limits.values()) - held) == self.lanes.room
 

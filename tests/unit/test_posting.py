@@ -10,7 +10,7 @@ from streamworker.codecs import codec_named
 from streamworker.delivery import Outgoing
 from streamworker.errors import EncodeError
 from streamworker.outgoing import encode_many
-from streamworker.posting import PLAIN, chunks
+from streamworker.posting import PLAIN, chunks, weights_of
 from streamworker.streams.packing import _by_hand, pack
 
 
@@ -18,7 +18,7 @@ from streamworker.streams.packing import _by_hand, pack
 def test_chunks_cover_every_position_once_and_in_order(sizes, most, most_bytes):
     """None is empty, too long, or too large unless one entry alone is."""
     postings = [PLAIN.of(Outgoing("s", [b"n", b"x" * size])) for size in sizes]
-    spans = list(chunks(postings, most=most, most_bytes=most_bytes))
+    spans = list(chunks(weights_of(postings), most=most, most_bytes=most_bytes))
 
     assert list(range(len(sizes))) == [position for span in spans for position in span]
     for span in spans:
