@@ -24,6 +24,8 @@ def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> Strea
 
     With `factory`, the attribute is called to get it. Raises `SetupError` with the repair, or with the place where importing failed.
     """
+    if not Path(app_dir).is_dir():
+        raise SetupError(f"there is no directory {app_dir!r}: name one with --app-dir, or leave that out")
     directory = str(Path(app_dir).resolve())
     if directory not in sys.path:
         sys.path.insert(0, directory)
@@ -39,6 +41,8 @@ def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> Strea
 
 
 def _app_of(module: ModuleType, attribute: str, target: str, *, factory: bool) -> StreamWorker:
+    if not attribute and factory:
+        raise SetupError(f"--factory needs the function's name, as in {target}:make_app: write it, or leave --factory out")
     if not attribute:
         return _only_app_of(module)
     found = _attribute(module, attribute)

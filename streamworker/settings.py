@@ -241,6 +241,8 @@ _WORDS = [
     (re.compile("^Input should be greater than (.*)"), r"it is more than \1"),
     (re.compile("^Input should be a valid integer.*"), "it is a whole number"),
     (re.compile("^Input should be a valid number.*"), "it is a number"),
+    (re.compile("^Input should be a valid boolean.*"), "it is true or false"),
+    (re.compile("^String should have at least 1 character"), "it is not empty"),
     (re.compile("^Input should be "), "it is "),
     (re.compile(r"datetime\.timedelta\(0\)"), "0s"),
 ]

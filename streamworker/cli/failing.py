@@ -8,9 +8,8 @@ from contextlib import contextmanager
 import typer
 
 from streamworker.errors import ConnectionLost, Refused, ServerError, SetupError, StreamWorkerError, Unreachable
+from streamworker.streams.faults import repair_of
 from streamworker.worker.exits import ExitCode
-
-_CREDENTIALS = "write user and password in its URL: redis://user:password@host:port/0, or redis://:password@host:port/0"
 
 
 @contextmanager
@@ -30,14 +29,19 @@ def sentences_for_errors(repair: str = "", say: Callable[[str], None] | None = N
     except SetupError as error:
         fail(str(error), ExitCode.USAGE)
     except Refused as error:
-        lacks_right = isinstance(error.__cause__, ServerError) and error.__cause__.code == "NOPERM"
-        hint = "`streamworker acl` prints the rights that it needs" if lacks_right else _CREDENTIALS
-        fail(f"{str(error).removesuffix('.')}; {hint}", ExitCode.UNREACHABLE)
+        fail(f"{str(error).removesuffix('.')}{_help_with(error.__cause__)}", ExitCode.UNREACHABLE)
     except (Unreachable, ConnectionLost) as error:
         fail(f"{str(error).removesuffix('.')}{repair}", ExitCode.UNREACHABLE)
     except StreamWorkerError as error:
-        lacks_right = isinstance(error, ServerError) and error.code == "NOPERM"
+        lacks_right = isinstance(error, ServerError) and error.code == "NOPERM" and "streamworker acl" not in str(error)
         fail(f"{str(error).removesuffix('.')}; {rights}" if lacks_right and rights else str(error), ExitCode.FAILURE)
+
+
+def _help_with(cause: BaseException | None) -> str:
+    if not isinstance(cause, ServerError):
+        return ""
+    hint = "`streamworker acl` prints the rights that it needs" if cause.code == "NOPERM" else repair_of(cause)
+    return "" if hint is None else f"; {hint}"
 
 
 def rights_of(role: str) -> str:

@@ -85,6 +85,8 @@ async def _run(app: StreamWorker, settings: Settings, watcher: Window | Leash) -
             if isinstance(watcher, Leash):
                 watcher.attach(process, settings.grace.total_seconds())
             code = await process.run()
+    if process.gave_up and isinstance(watcher, Leash):
+        watcher.say(process.gave_up)
     # The loop's own end waits for whatever tasks user code has left behind; it must not wait for ever.
     process.watchdog.watch()
     return code, signals.roll

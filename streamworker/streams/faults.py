@@ -5,6 +5,7 @@ The error's code is looked for anywhere in its text, because a script's error, R
 
 from __future__ import annotations
 
+import os
 import re
 from enum import StrEnum
 
@@ -45,7 +46,9 @@ _REPAIRS = {
     "WRONGTYPE": "a key holds another type than a worker needs: rename or delete that key, and the worker goes on by itself",
     "OOM": "the server is full: raise maxmemory or free memory, and the worker goes on by itself",
     "NOPERM": "the user lacks a right, which ACL LOG names: `streamworker acl` prints all it needs; the worker then goes on by itself",
-    "NOAUTH": "write user and password in the URL: redis://user:password@host:port/0",
+    "NOAUTH": "write user and password in the URL: redis://user:password@host:port/0, or redis://:password@host:port/0",
+    "NOPASSWORD": "the server wants no password: leave it out of the URL, or give the server one",
+    "NODATABASE": "the server has no database of that number: write a lower one at the end of the URL, such as /0",
     "WRONGPASS": "the user or its password is wrong: mend the URL, or the file that it is read from",
     "READONLY": "this server is a replica: point the worker at the primary",
     "MISCONF": "the server cannot persist: mend its disk, and the worker goes on by itself",
@@ -84,11 +87,18 @@ _CODE = re.compile(
 _BY_TEXT = {
     "MAXCLIENTS": re.compile("max number of clients", re.IGNORECASE),
     "OVERSIZED": re.compile("invalid (multi)?bulk length|exceeds maximum allowed size", re.IGNORECASE),
+    "NODATABASE": re.compile("DB index is out of range", re.IGNORECASE),
     "NOPERM": re.compile("user executing the script can't|ACL failure in script", re.IGNORECASE),
 }
 """What the server says without a word of its own for it: the last one is a missing right, found inside a script."""
 
+_NO_PASSWORD = re.compile("without any password configured|no password is set", re.IGNORECASE)
 _WRONG_PASSWORD = re.compile("invalid (username-)?password|user is disabled", re.IGNORECASE)
+_OF_A_SCRIPT = re.compile(
+    r",? script: [0-9a-f]{40}, on @user_script:\d+\.?|^Error running script \(call to f_[0-9a-f]{40}\): @user_script:\s?\d+: "
+)
+"""Where in a script of ours it happened, which tells a user nothing."""
+_CONNECTING = re.compile(r"Error ([0-9]{1,4}) connecting to [^ ]+ Connect call failed")
 _TEXT_LIMIT = 300
 
 
@@ -113,8 +123,13 @@ def sentence(error: ConnectionLost | ServerError) -> str:
     """The error for a log line, with the repair where its code points to one; without parts that change from time to time."""
     if isinstance(error, ConnectionLost):
         return "the connection to Redis was lost"
-    repair = _REPAIRS.get(error.code)
+    repair = repair_of(error)
     return str(error) if repair is None else f"{error} ({repair})"
+
+
+def repair_of(error: ServerError) -> str | None:
+    """What is to be done about it, where its code tells."""
+    return _REPAIRS.get(error.code)
 
 
 def translate(error: Exception) -> StreamWorkerError:
@@ -126,7 +141,7 @@ def translate(error: Exception) -> StreamWorkerError:
         return ServerError(code, _capped(error))
     if isinstance(error, theirs.ResponseError):
         return ServerError("ERR", _capped(error))
-    return ConnectionLost(tls.sentence_for(error) or _capped(error))
+    return ConnectionLost(tls.sentence_for(error) or _refusal(error) or _capped(error))
 
 
 def answered(text: str) -> ServerError:
@@ -139,6 +154,8 @@ def code_of(error: Exception) -> str | None:
     text = str(error)
     if isinstance(error, theirs.AuthenticationError) and _WRONG_PASSWORD.search(text):
         return "WRONGPASS"  # of the same class as NOAUTH, and with another repair
+    if isinstance(error, theirs.AuthenticationError) and _NO_PASSWORD.search(text):
+        return "NOPASSWORD"
     for kind, code in _BY_CLASS.items():
         if isinstance(error, kind):
             return code
@@ -150,9 +167,16 @@ def code_of(error: Exception) -> str | None:
     return next((code for code, pattern in _BY_TEXT.items() if pattern.search(text)), None)
 
 
+def _refusal(error: Exception) -> str | None:
+    """The system's own words, where the library says them twice, and the address once more."""
+    found = _CONNECTING.match(str(error))
+    return None if found is None else os.strerror(int(found[1])).lower()
+
+
 def _capped(error: Exception) -> str:
     return _cut(str(error) or type(error).__name__)
 
 
 def _cut(text: str) -> str:
+    text = _OF_A_SCRIPT.sub("", text)
     return text if len(text) <= _TEXT_LIMIT else text[: _TEXT_LIMIT - 1] + "…"

@@ -11,6 +11,14 @@ from streamworker.errors import SetupError
 _NAME_MISMATCHES = frozenset({62, 63, 64})
 """X509_V_ERR_HOSTNAME_MISMATCH, …EMAIL_MISMATCH, …IP_ADDRESS_MISMATCH: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/"""
 
+_CERT_REQS = frozenset({None, "none", "optional", "required", *ssl.VerifyMode})
+_REPAIRS = {
+    "ssl_certfile": "see that both are PEM and belong together, with the key in ssl_keyfile=PATH unless it is in the same file",
+    "ssl_ca_path": "name a directory of certificates",
+    "ssl_min_version": "write 771 for TLS 1.2 or 772 for TLS 1.3",
+    "ssl_ciphers": "write OpenSSL's names, such as ECDHE-RSA-AES256-GCM-SHA384",
+}
+
 WANTS_ONE = "name one that its CA has signed, with ssl_certfile=PATH&ssl_keyfile=PATH in the URL"
 
 
@@ -22,6 +30,8 @@ def check(options: Mapping[str, Any]) -> None:
     context = ssl.create_default_context()
     if options.get("ssl_keyfile") and not options.get("ssl_certfile"):
         raise SetupError("the Redis URL names a key but no certificate: add ssl_certfile=PATH")
+    if options.get("ssl_cert_reqs") not in _CERT_REQS:
+        raise SetupError("ssl_cert_reqs of the Redis URL is none, optional or required (the default)")
     steps = {
         "ssl_ca_certs": lambda value: context.load_verify_locations(cafile=value),
         "ssl_ca_path": lambda value: context.load_verify_locations(capath=value),
@@ -37,9 +47,10 @@ def check(options: Mapping[str, Any]) -> None:
             try:
                 step(options[name])
             except (OSError, ValueError, TypeError) as error:
+                repair = _REPAIRS.get(name, "see that it is whole, and in PEM")
                 reason = "it cannot be read" if isinstance(error, FileNotFoundError | PermissionError) else _words(error)
                 key = " and its key" if name == "ssl_certfile" else ""
-                raise SetupError(f"{name} of the Redis URL{key} cannot be used: {reason}") from None
+                raise SetupError(f"{name} of the Redis URL{key} cannot be used: {reason}; {repair}") from None
 
 
 def sentence_for(error: BaseException) -> str | None:

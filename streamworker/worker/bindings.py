@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from streamworker.codecs.envelope import unpack
 from streamworker.delivery import Delivery, Fields, History, Lease
-from streamworker.errors import DecodeError, GroupLost, ServerError
+from streamworker.errors import ConnectionLost, DecodeError, GroupLost, ServerError
 from streamworker.handlers import Handler, OnGroupLost, Start
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import groups
+from streamworker.streams.blaming import with_its_key
 from streamworker.streams.faults import concerns_all, sentence
 from streamworker.streams.groups import GroupInfo, Place
 from streamworker.streams.keys import GroupKeys
@@ -75,11 +76,12 @@ class Binding:
         """Whether it is newer than all that the group is known to have delivered."""
         return self.known_id is None or order_of(entry_id) > order_of(self.known_id)
 
-    def is_out_of_order(self, error: ServerError) -> None:
-        """One of the keys cannot be read; leave the stream alone for a while."""
+    def is_out_of_order(self, error: ConnectionLost | ServerError | None) -> None:
+        """One of the keys cannot be read, or is just being mended (`None`); leave the stream alone for a while."""
         self.ready = False
         self.next_try_at = monotonic() + NEXT_TRY_SECONDS
-        self.trouble.strikes(sentence(error))
+        if error is not None:
+            self.trouble.strikes(sentence(error))
 
     def is_missing(self) -> None:
         """The group has vanished: make it again at the next turn."""
@@ -114,7 +116,8 @@ class Binding:
         except ServerError as error:
             if concerns_all(error):
                 raise
-            self.is_out_of_order(error)
+            blamed = await with_its_key(link, self.keys, error)
+            self.is_out_of_order(error if blamed is None and not self.trouble.lasts else blamed)
             return False
         self.ready = True
         self.trouble.is_over()
@@ -125,8 +128,11 @@ class Binding:
         if info is None:
             start_id = await self._start_id(link, held)
             if await groups.create(link, self.keys.stream, self.group, start_id):
-                event = "group.created" if self.known_id is None else "group.made_again"
-                self.log.info(event, stream=self.keys.stream, group=self.group, start=start_id)
+                facts = {"stream": self.keys.stream, "group": self.group, "start": start_id}
+                if self.known_id is None:
+                    self.log.info("group.created", **facts)
+                else:
+                    self.log.warning("group.made_again", **facts, why="it had vanished; entries may be handled again")
             await self.note_position(link)
         else:
             await self._note(link, info)

@@ -58,6 +58,11 @@ def at_rest(turn: int) -> int:
     return turn if turn == 1 else turn + turn % 2
 
 
+def put_down(turn: int) -> int:
+    """The turn of an entry that stays pending though nobody has it in hand any more: whoever takes it over counts no death."""
+    return 0 if turn == 1 else turn + turn % 2
+
+
 def told_in(verdict: RetryLater) -> History:
     """The history with which an entry is tried again, and what the failure adds to it."""
     history, error = verdict.history, verdict.error

@@ -109,7 +109,7 @@ class Carrier:
             if handler.kill_switch is not None:
                 self._gates.note(delivery, handler, ACK, trip.began)
             if self.tells_successes:
-                self._tell(trip, SUCCEEDED, ACK)
+                self._tell(trip, SUCCEEDED, ACK, perf_counter() - trip.began)
             trip.has_left = True
             self._freed(trip)
             self._settled(1)
@@ -130,7 +130,7 @@ class Carrier:
 
     def tell_success(self, trip: Trip) -> None:
         """Tell that a trip has succeeded that was carried elsewhere."""
-        self._tell(trip, SUCCEEDED, ACK)
+        self._tell(trip, SUCCEEDED, ACK, perf_counter() - trip.began)
 
     def close(self) -> None:
         """The drain has begun: what breaks off now is left pending."""
@@ -188,20 +188,19 @@ class Carrier:
         retry, dead_letter = self._policies(handler)
         crowded = self._order.is_crowded(trip)
         verdict = decide(outcome, delivery, retry, random(), crowded=crowded)  # noqa: S311  # jitter
-        if not isinstance(verdict, Ack):
-            self._tell(trip, outcome, verdict)
+        seconds = perf_counter() - trip.began
         if trip.ticket is not None and isinstance(verdict, RetryLater):
-            await self._order.stay(trip, verdict)
+            done = await self._order.stay(trip, verdict)
         else:
-            await self._settlement.settle(delivery, handler, dead_letter, verdict)
-        if isinstance(verdict, Ack) and self.tells_successes:  # only now, for what it publishes may be refused
-            self._tell(trip, outcome, verdict)
+            done = await self._settlement.settle(delivery, handler, dead_letter, verdict)
+        if done and (self.tells_successes or not isinstance(verdict, Ack)):  # only now, for it may be refused
+            self._tell(trip, outcome, verdict, seconds)
         if handler is not None and handler.kill_switch is not None:
             self._gates.note(delivery, handler, verdict, trip.began)
 
-    def _tell(self, trip: Trip, outcome: Outcome, verdict: Verdict) -> None:
+    def _tell(self, trip: Trip, outcome: Outcome, verdict: Verdict, seconds: float) -> None:
         held_back = isinstance(outcome, Interrupted) and outcome.why is Interruption.HELD_BACK
-        log_verdict(self._log, trip.delivery, trip.handler, verdict, perf_counter() - trip.began, held_back=held_back)
+        log_verdict(self._log, trip.delivery, trip.handler, verdict, seconds, held_back=held_back)
         if self._witness is not None:
             self._witness(trip.delivery, trip.handler, outcome, verdict)
 

@@ -19,14 +19,16 @@ def choose_handlers(handlers: Sequence[Handler], settings: Settings, *, may_be_n
     known = {handler.name for handler in handlers}
     unknown = sorted(({*settings.handlers} | {*settings.exclude}) - known)
     if unknown:
-        raise SetupError(f"there is no handler {unknown[0]!r}: there are {', '.join(sorted(known)) or 'none at all'}")
+        there = f"there {'is' if len(known) == 1 else 'are'} {', '.join(sorted(known)) or 'none at all'}"
+        raise SetupError(f"there is no handler {unknown[0]!r}: {there}")
     chosen = [
         handler
         for handler in handlers
         if (not settings.handlers or handler.name in settings.handlers) and handler.name not in settings.exclude
     ]
     if not chosen and not may_be_none:
-        raise SetupError("no handler to run: decorate a function with @app.handler, or name fewer with --exclude")
+        repair = "name fewer with --exclude" if handlers else "decorate a function with @app.handler"
+        raise SetupError(f"no handler to run: {repair}")
     for left_out in handlers:
         for handler in chosen if left_out not in chosen else ():
             shared = set(left_out.streams) & set(handler.streams)

@@ -55,6 +55,8 @@ class Commit:
         try:
             return await settling.commit(self._link, delivery.group, self._keys, delivery.lease, ack.publishes, ack.writes)
         except ServerError as error:
+            if error.code == "NOPERM":
+                raise ServerError(error.code, f"{error}; {self._rights}") from error
             if error.code not in LIES_IN_THE_COMMIT:
                 raise
             raise CommitRefused(self._why(error)) from error
@@ -66,6 +68,14 @@ class Commit:
                 raise
             refusal = ServerError("OVERSIZED", f"the server hangs up on a publish of {self._largest} bytes")
             raise CommitRefused(sentence(refusal)) from lost
+
+    @property
+    def _rights(self) -> str:
+        """The options of `streamworker acl` that give the rights for this commit."""
+        targets = sorted({outgoing.stream for outgoing in self._ack.publishes if not outgoing.is_reply})
+        writes = sorted({write.key for write in self._ack.writes})
+        options = [f"--publishes-to {stream}" for stream in targets[:3]] + [f"--writes-to {key}" for key in writes[:3]]
+        return f"this commit takes those of {' '.join(options)}" if options else "this commit sends a reply"
 
     def _why(self, error: ServerError) -> str:
         """The refusal with its repair; where it is that of a slot, with the key that it is about, and what to call that."""

@@ -59,12 +59,12 @@ class Consumer:
         pools = pools_of(plan.bindings, plan.limits)
         keys = {binding.keys.stream: binding.keys for binding in plan.bindings}
         self._isolation = plan.isolation
-        self._claim = self._name_claim() if plan.named else None
+        self.claim: NameClaim | None = self._name_claim() if plan.named else None
         self._ghosts = ghosts = Ghosts(log)
         witnesses = {stream: of.witnesses(stream) for stream, of in keys.items()}
         renewable, dropped = self._can_renew_again, plan.isolation.changed
         self._leases = LeaseKeeper(
-            plan.endpoint, plan.group, plan.lease, self._lease_lost, renewable, dropped, ghosts, log, self._claim, witnesses
+            plan.endpoint, plan.group, plan.lease, self._lease_lost, renewable, dropped, ghosts, log, self.claim, witnesses
         )
         self._promoter = Promoter(link, plan.bindings, log)
         self._settlement = Settlement(link, plan.group, keys, self._leases, log, self._promoter.expect)
@@ -117,11 +117,6 @@ class Consumer:
             self._reader.room_opened(pool)
 
     # ---- life and end -------------------------------------------------------------------------------------------------------
-
-    @property
-    def claim(self) -> NameClaim | None:
-        """The claim of this consumer's name, where it was given; to be made before `run`, which keeps it."""
-        return self._claim
 
     async def run(self) -> None:
         """Consume until a drain has ended it."""
@@ -225,6 +220,11 @@ class Consumer:
         """After the drain: how many entries are still pending under this name, to come back when their lease has run out."""
         return self._leases.count + self._settlement.left_pending
 
+    @property
+    def was_late(self) -> bool:
+        """After the drain: whether its time was over before its work was."""
+        return bool(self.interrupted or self.left_pending or self._settlement.given_back)
+
     async def _drain(self, sources: list[asyncio.Task[None]]) -> None:
         """In this order: no new entries; the waiting ones back; the running ones home, or interrupted; the acks out; then our name."""
         for source in (self._reader, self._reclaimer, self._promoter):
@@ -260,8 +260,8 @@ class Consumer:
             for binding in self._plan.bindings:
                 for key in (binding.keys.retry, binding.keys.stream):
                     await groups.forget_consumer(self._link, key, binding.group, self._plan.consumer)
-            if self._claim is not None:
-                await self._claim.give_up(self._link)
+            if self.claim is not None:
+                await self.claim.give_up(self._link)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._tasks.create_task(work)

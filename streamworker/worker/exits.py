@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Done or drained; failed; wrong usage, import or registration; no server at the start; work released when the grace was over;
+    """Done or drained; failed; wrong usage, import or registration; no server at the start; the grace was over before the work was;
     interrupted by a second INT.
     """
 

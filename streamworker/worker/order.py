@@ -131,15 +131,19 @@ class Order:
         for ordered in self._of.values():
             self._start_of(ordered)
 
-    async def stay(self, trip: Trip, verdict: RetryLater) -> None:
-        """Have it tried again in its place, so that nothing of its key goes before it: it stays ours, and what counts is written down."""
+    async def stay(self, trip: Trip, verdict: RetryLater) -> bool:
+        """Have it tried again in its place, so that nothing of its key goes before it: it stays ours, and what counts is written down.
+
+        False where it is not ours any more.
+        """
         lease, history = trip.delivery.lease, told_in(verdict)
         failed = min(MOST_FAILED, lease.failed + history.attempt - trip.delivery.attempt)
         if await self._book.write(trip.delivery, at_rest(lease.turn), failed=failed) or self._isolation.ending.is_set():
             trip.again = Again(verdict.after, history)
-        else:
-            lease.lost = True
-            self._leases.drop(lease)
+            return True
+        lease.lost = True
+        self._leases.drop(lease)
+        return False
 
     def leave(self, trip: Trip) -> None:
         """A delivery has ended here, and its place is free; or it stays for its next attempt, and its key stays closed."""

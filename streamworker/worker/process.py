@@ -66,7 +66,8 @@ class WorkerProcess:
         """Set whenever `status` has something new to tell at once; whoever has told it clears it."""
         self.watchdog: Watchdog = Watchdog(settings.grace, lambda: self.in_flight, self._log)
         self._beside: Companions | None = None
-        self._hurried = self._gave_up = self._paused = False
+        self._hurried = self._paused = False
+        self.gave_up: str = ""
         self._pauses = PauseWatch(self._handlers, self._heed_pauses, self._log)
 
     async def run(self) -> ExitCode:
@@ -100,8 +101,8 @@ class WorkerProcess:
 
     def give_up(self, why: str) -> None:
         """Drain, and end as a failure: going on would do harm."""
-        if not self._gave_up:
-            self._gave_up = True
+        if not self.gave_up:
+            self.gave_up = why
             self._log.error("worker.gives_up", why=why)
             self.drain("it gives up")
 
@@ -144,7 +145,7 @@ class WorkerProcess:
             reading=able and not self._paused and not draining and not self._isolation.lasts_long,
             draining=draining,
             why_draining=self._why_draining,
-            gave_up=self._gave_up,
+            gave_up=bool(self.gave_up),
             paused=self._paused,
             in_flight=self.in_flight,
             deliveries=self._delivered,
@@ -262,7 +263,7 @@ class WorkerProcess:
     def _exit_code(self) -> ExitCode:
         unfinished = sum(consumer.left_pending for consumer in self._consumers)
         interrupted = sum(consumer.interrupted for consumer in self._consumers)
-        code = exit_code(hurried=self._hurried, gave_up=self._gave_up, unfinished=bool(interrupted or unfinished))
+        code = exit_code(hurried=self._hurried, gave_up=bool(self.gave_up), unfinished=any(one.was_late for one in self._consumers))
         self._log.info(
             "worker.stopped",
             deliveries=self._delivered,

@@ -10,6 +10,7 @@ from typing import Any
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import settling
+from streamworker.streams.blaming import with_its_key
 from streamworker.streams.faults import sentence
 from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
@@ -66,7 +67,9 @@ class Promoter:
         except ConnectionLost:
             self.expect(1_000)  # the reader says it, and waits for the server
         except ServerError as error:
-            trouble.strikes(sentence(error))
+            blamed = await with_its_key(self._link, binding.keys, error)
+            if blamed is not None or not trouble.lasts:
+                trouble.strikes(sentence(blamed or error))
             self.expect(1_000)
         else:
             trouble.is_over()

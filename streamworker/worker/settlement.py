@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, assert_never
 
@@ -19,13 +20,14 @@ from streamworker.handlers import Handler
 from streamworker.observe.troubles import Trouble
 from streamworker.policies import DeadLetterPolicy
 from streamworker.streams import settling
+from streamworker.streams.blaming import with_its_key
 from streamworker.streams.faults import sentence
 from streamworker.streams.keys import GroupKeys
 from streamworker.streams.wire import Link
 from streamworker.worker import replies
 from streamworker.worker.acks import Acks
 from streamworker.worker.backoff import Tries
-from streamworker.worker.book import told_in
+from streamworker.worker.book import put_down, told_in
 from streamworker.worker.commits import Commit
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.obituaries import obituary_of
@@ -50,9 +52,12 @@ class Settlement:
         """Set when there is no time left to try again: the drain is over."""
         self.left_pending: int = 0
         """How many entries could neither be settled nor given back in the end; they come back when their lease has run out."""
+        self.given_back: int = 0
+        """How many were given back in the end, because they could not be settled."""
 
-    async def settle(self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: Verdict) -> None:
-        """Carry out `verdict`; it is done when this returns, but for an ack without publishes, which is gathered with others.
+    async def settle(self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: Verdict) -> bool:
+        """Carry out `verdict`; it is done when this returns, but for an ack without publishes, which is gathered with others. False
+        where it could not be done until the lease was lost, or the end of the drain.
 
         Raises `CommitRefused` when what an ack brings with it cannot be written; then nothing was, and the entry is still ours.
         """
@@ -61,27 +66,28 @@ class Settlement:
                 self.acks.gather(delivery.lease)
                 await self.acks.catch_up()
             case Ack():
-                await self._commit(delivery, verdict)
+                return await self._commit(delivery, verdict)
             case RetryLater():
-                await self._retry_later(delivery, verdict)
+                return await self._retry_later(delivery, verdict)
             case Release():
-                await self._release(delivery)
+                return await self._release(delivery)
             case DeadLetter():
-                await self._dead_letter(delivery, handler, policy, verdict)
+                return await self._dead_letter(delivery, handler, policy, verdict)
             case Abandon():
                 self._leases.drop(delivery.lease)
             case _:
                 assert_never(verdict)
+        return True
 
     def lose_patience(self) -> None:
         """Try nothing again from now on: what the server refuses stays pending, and its lease runs out."""
         self._patience.set()
 
-    async def _commit(self, delivery: Delivery, ack: Ack) -> None:
+    async def _commit(self, delivery: Delivery, ack: Ack) -> bool:
         commit = Commit(self._link, self._keys[delivery.stream], delivery, ack)
-        await self._step("commit", delivery, commit.send)
+        return await self._step("commit", delivery, commit.send) is not None
 
-    async def _retry_later(self, delivery: Delivery, verdict: RetryLater) -> None:
+    async def _retry_later(self, delivery: Delivery, verdict: RetryLater) -> bool:
         envelope = pack(Envelope(delivery.id, told_in(verdict), delivery.fields))
         delay_ms = max(0, round(verdict.after / timedelta(milliseconds=1)))
         keys = self._keys[delivery.stream]
@@ -91,19 +97,22 @@ class Settlement:
                 self._link, delivery.group, keys, delivery.lease, delay_ms=delay_ms, original_id=delivery.id, envelope=envelope
             )
 
-        if await self._step("retry", delivery, park):
+        parked = await self._step("retry", delivery, park)
+        if parked:
             self._parked(delay_ms)
+        return parked is not None
 
-    async def _release(self, delivery: Delivery) -> None:
+    async def _release(self, delivery: Delivery) -> bool:
         keys = self._keys[delivery.stream]
         envelope = _enveloped(delivery)
-        await self._step(
+        released = await self._step(
             "release", delivery, lambda: settling.release(self._link, delivery.group, keys, delivery.lease, envelope=envelope)
         )
+        return released is not None
 
     async def _dead_letter(
         self, delivery: Delivery, handler: Handler | None, policy: DeadLetterPolicy, verdict: DeadLetter
-    ) -> None:
+    ) -> bool:
         obituary = obituary_of(delivery, handler, policy, verdict)
         fields, reply = write_dead_letter(delivery, obituary), replies.failed(delivery, verdict.reason, obituary.error)
         keys = self._keys[delivery.stream]
@@ -113,16 +122,20 @@ class Settlement:
                 self._link, delivery.group, keys, delivery.lease, fields=fields, keep_last=policy.keep_last, reply=reply
             )
 
-        await self._step("dead_letter", delivery, set_aside)
+        return await self._step("dead_letter", delivery, set_aside) is not None
 
-    async def _step(self, name: str, delivery: Delivery, step: Callable[[], Awaitable[bool]]) -> bool:
-        """Do it, again and again while the lease is ours; answers whether the entry was still ours when it was done."""
+    async def _step(self, name: str, delivery: Delivery, step: Callable[[], Awaitable[bool]]) -> bool | None:
+        """Do it, again and again while the lease is ours; answers whether the entry was still ours when it was done, `None` where it
+        was not done."""
         tries = Tries(self._link.recovery, self._patience)
         while not self._is_hopeless(delivery):
             try:
                 ours = await step()
             except (ConnectionLost, ServerError) as error:
-                self._trouble(name, delivery.stream).strikes(sentence(error))
+                blamed = await with_its_key(self._link, self._keys[delivery.stream], error)
+                trouble = self._trouble(name, delivery.stream)
+                if blamed is not None or not trouble.lasts:  # else it is being mended, and was said
+                    trouble.strikes(sentence(blamed or error))
                 await tries.wait()
                 continue
             self._trouble(name, delivery.stream).is_over()
@@ -132,7 +145,7 @@ class Settlement:
                 self._log.warning(f"{name}.not_pending", stream=delivery.stream, entry_id=delivery.id)
             return ours
         await self._give_up(name, delivery)
-        return False
+        return None
 
     async def _give_up(self, name: str, delivery: Delivery) -> None:
         """The step cannot be done here any more. Where only the time is over, the entry is given back, if that at least is possible."""
@@ -145,9 +158,18 @@ class Settlement:
                 )
                 why = f"{name} was refused until the end of the drain"
                 self._log.warning("delivery.given_back", stream=delivery.stream, entry_id=delivery.id, why=why)
+                self.given_back += 1
             except (ConnectionLost, ServerError):
+                await self._put_down(delivery)
                 self.left_pending += 1
         self._leases.drop(delivery.lease)
+
+    async def _put_down(self, delivery: Delivery) -> None:
+        """Write down that nobody has it in hand any more: this worker ends, and has not died with it. A full server takes that, too."""
+        lease = delivery.lease
+        lease.recounting = True  # it is no loss when a renewal meets the new turn
+        with suppress(ConnectionLost, ServerError):
+            await settling.recount(self._link, delivery.group, self._keys[delivery.stream], lease, put_down(lease.turn))
 
     def _trouble(self, step: str, stream: str) -> Trouble:
         """Each step on each stream has its own: where one goes well, another may still fail."""

@@ -428,7 +428,7 @@ def _after_a_death(count: int) -> int:
     """An odd turn may have been running, in company at first and alone after that; an even one only waited."""
     turn = turn_of(count)
     ran_alone = turn % 2 == 1 and turn > 1
-    return count + (1 if turn % 2 else 2) + (1_000 if ran_alone else 0)
+    return count + (1 if turn % 2 or not turn else 2) + (1_000 if ran_alone else 0)
 
 
 def _order_of(entry_id: str) -> tuple[int, ...]:

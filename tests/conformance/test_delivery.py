@@ -13,6 +13,8 @@ import structlog
 from pydantic import BaseModel
 
 from streamworker import Backoff, Context, Reject, Retry, RetryPolicy, Snooze
+from streamworker.settings import Settings
+from streamworker.worker.process import WorkerProcess
 from tests.harness import Ledger, an_app, dead_letters, pending, retries_waiting, run_burst, working
 from tests.waiting import eventually
 
@@ -298,6 +300,40 @@ async def test_what_cannot_be_settled_until_the_end_of_a_drain_is_given_back_unc
     assert 1 == len([line for line in lines if line["event"] == "delivery.given_back"])
     assert [(1, 0), (1, 0)] == seen
     assert 1 == len(await dead_letters(aredis))
+
+
+@pytest.mark.parametrize("ran_alone", [False, True])
+async def test_what_a_full_server_kept_from_being_settled_and_given_back_is_no_crash(server, aredis, ran_alone):
+    """The drain leaves it pending and ends with 4; whoever takes it over sees neither an attempt nor a death."""
+    app = an_app(lease=timedelta(seconds=1))
+    seen = []
+
+    @app.handler("orders")
+    async def charge(order: Order, ctx: Context) -> None:
+        seen.append((ctx.delivery.attempt, ctx.delivery.crashes, ctx.delivery.history.crashes_alone))
+        if len(seen) == 1:
+            await aredis.config_set("maxmemory", 1)
+            raise Reject("not yet")
+
+    await aredis.config_set("maxmemory-policy", "noeviction")
+    await aredis.xgroup_create("orders", "billing", "0", mkstream=True)
+    await aredis.xadd("orders", {"order_id": 1})
+    if ran_alone:
+        await aredis.xreadgroup("billing", "dead-worker", {"orders": ">"})
+    process = WorkerProcess(app, Settings(redis_url=server.url, grace=timedelta(0)))
+    try:
+        with structlog.testing.capture_logs() as lines:
+            running = asyncio.create_task(process.run())
+            await eventually(lambda: _has_logged(lines, "dead_letter.failing"))
+            process.drain("the test wants it")
+            code = await running
+        left = await pending(aredis)
+    finally:
+        await aredis.config_set("maxmemory", 0)
+    await run_burst(app, server.url)
+
+    assert (4, 1) == (code, left)
+    assert [(1, int(ran_alone), 0)] * 2 == seen
 
 
 async def test_a_middleware_that_forgets_to_await_acknowledges_nothing(server, aredis):

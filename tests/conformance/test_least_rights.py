@@ -188,6 +188,26 @@ def is_forgotten(client: redis.Redis, consumer: str) -> bool:
     return all(info["name"] != consumer.encode() for info in client.xinfo_consumers("orders", "billing"))
 
 
+async def test_a_target_that_nobody_named_is_named_in_the_log(server, redis_client, as_user):
+    """With the option that gives the right to it."""
+    app = an_app()
+
+    @app.handler("orders")
+    async def bill(order: dict[str, str], ctx: Context) -> None:
+        ctx.publish("invoices", {"n": order["n"]})
+
+    async def is_said() -> bool:
+        return any(line["event"] == "commit.failing" for line in lines)
+
+    redis_client.xadd("orders", {"n": 1})
+    with structlog.testing.capture_logs() as lines:
+        async with working(app, as_user(Role.WORKER)):
+            await eventually(is_said)
+    said = next(line["error"] for line in lines if line["event"] == "commit.failing")
+
+    assert "--publishes-to invoices" in said
+
+
 async def test_a_handler_may_publish_later_and_once_to_what_its_worker_publishes_to(server, redis_client, as_user):
     """Through the app, with a delay, with a dedupe id, and both; nothing is refused."""
     ledger, app = Ledger(), StreamWorker(group="billing")

@@ -116,6 +116,31 @@ async def test_a_stream_overwritten_while_it_is_read_comes_back(server, aredis):
     assert [1, 2] == ledger.seen
 
 
+@pytest.mark.parametrize(
+    ("key", "event"),
+    [
+        ("{orders}:due:billing", "promoting.failing"),
+        ("{orders}:parked:billing", "promoting.failing"),
+        ("{orders}:retry:billing", "stream.failing"),
+        ("{orders}:dlq:billing", "dead_letter.failing"),
+    ],
+)
+async def test_a_key_of_the_wrong_type_is_named(server, aredis, key, event):
+    """The server does not say which of several it was; nor is a set-aside entry said to be one before it is."""
+    await aredis.set(key, "a string")
+    await aredis.xadd("orders", {"order_id": "bad"})
+
+    with structlog.testing.capture_logs() as lines:
+        async with working(taking(Ledger()), server.url):
+            await eventually(lambda: _has_logged(lines, event))
+            early = await _has_logged(lines, "delivery.dead_lettered")
+            await aredis.delete(key)
+    said = next(line["error"] for line in lines if line["event"] == event)
+
+    assert said.startswith(f"WRONGTYPE {key} holds a string, not a ")
+    assert not early or event != "dead_letter.failing"
+
+
 async def test_an_unwritable_dead_letter_key_holds_back_every_acknowledgement(server, aredis):
     """With a string in its place no malformed entry is acknowledged; after the repair there is exactly one dead letter each."""
     ledger = Ledger()

@@ -165,6 +165,7 @@ def test_a_child_that_gives_up_has_failed(valkey, client, tmp_path):
         fleet.until_logged(supervisor, "child.restarting")
 
         assert ("exit code 1", "error") == (ended["how"], ended["level"])
+        assert "XGROUP CREATE orders billing" in ended["said"]
         assert [] == fleet.logged(supervisor, "child.leaving")
 
 

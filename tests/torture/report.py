@@ -27,7 +27,8 @@ HEAD = (
 def one_line(result: Result) -> str:
     """A run, as progress."""
     of = result.figures
-    said = f"{of.published} entries, {result.fired} faults, lost {of.lost}, duplicates {of.duplicates}/{of.causes}"
+    lost = f"lost {of.lost}" if of.drained else "not drained"
+    said = f"{of.published} entries, {result.fired} faults, {lost}, duplicates {of.duplicates}/{of.causes}"
     return f"{'FAILED' if result.violations else 'ok    '} {result.fault} on {result.server}: {said}, {result.seconds:.1f} s"
 
 

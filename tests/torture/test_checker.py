@@ -76,8 +76,12 @@ def test_what_was_published_before_the_server_forgot_is_not_counted_as_lost_but_
 
 
 def test_a_run_that_did_not_drain_proves_nothing():
-    """Though everything that was asked for was handled."""
+    """Though everything that was asked for was handled; and what was not is not lost, for it may have been under way."""
     assert {"I1"} == seen(a_history(drained="3 pending"))
+    assert (0, False) == (
+        figures(a_history(drained="1 pending", runs=()), RULES).lost,
+        figures(a_history(drained="1"), RULES).drained,
+    )
 
 
 def test_what_nobody_published_must_not_be_handled():

@@ -46,6 +46,8 @@ from streamworker.streams.faults import Remedy, answered, code_of, concerns_all,
         (theirs.AskError("866 127.0.0.1:7001"), "ASK"),
         (theirs.AuthenticationError("invalid username-password pair or user is disabled."), "WRONGPASS"),
         (theirs.AuthenticationError("invalid password"), "WRONGPASS"),
+        (theirs.AuthenticationError("AUTH <password> called without any password configured for the default user."), "NOPASSWORD"),
+        (theirs.ResponseError("DB index is out of range"), "NODATABASE"),
         (theirs.ResponseError("The user executing the script can't run this command or subcommand script: 3c44"), "NOPERM"),
         (theirs.ResponseError("ACL failure in script: No permissions to access a key script: on @user_script:1."), "NOPERM"),
         (theirs.ExecAbortError("EXECABORT Transaction discarded"), "EXECABORT"),
@@ -98,6 +100,25 @@ def test_a_long_text_is_capped(error: Exception) -> None:
 
     assert 300 == len(text)
     assert text.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            theirs.ResponseError(f"WRONGTYPE wrong kind of value script: {'0a' * 20}, on @user_script:34."),
+            "WRONGTYPE wrong kind of value",
+        ),
+        (theirs.ResponseError(f"Error running script (call to f_{'0a' * 20}): @user_script:7: WRONGTYPE no"), "WRONGTYPE no"),
+        (
+            theirs.ConnectionError("Error 111 connecting to 127.0.0.1:1. Connect call failed ('127.0.0.1', 1)."),
+            "connection refused",
+        ),
+    ],
+)
+def test_what_tells_a_user_nothing_is_left_out(error: Exception, text: str) -> None:
+    """Where in a script it was, and the address that is said anyway."""
+    assert text == str(translate(error))
 
 
 @pytest.mark.parametrize(

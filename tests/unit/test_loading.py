@@ -123,6 +123,16 @@ def test_what_names_no_program_is_refused_with_the_repair(target: str, says: str
     assert says in str(caught.value)
 
 
+def test_what_would_be_ignored_is_refused_too(write: Write, tmp_path: Path) -> None:
+    """A directory that is not there, and a factory that is not named."""
+    write("shop_i", AN_APP)
+
+    with pytest.raises(SetupError, match=r"there is no directory .*nowhere"):
+        load_app("shop_i", app_dir=str(tmp_path / "nowhere"))
+    with pytest.raises(SetupError, match="--factory needs the function's name, as in shop_i:make_app"):
+        load_app("shop_i", factory=True, app_dir=str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("factory", "says"),
     [("app = 5", "is no factory"), ("app = lambda: 5", "what shop_h:app returned' is a int, not a StreamWorker")],
