@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import typer
 
 from streamworker.errors import ConnectionLost, Refused, ServerError, SetupError, StreamWorkerError, Unreachable
-from streamworker.streams.faults import repair_of
 from streamworker.worker.exits import ExitCode
 
 
@@ -38,6 +37,8 @@ def sentences_for_errors(repair: str = "", say: Callable[[str], None] | None = N
 
 
 def _help_with(cause: BaseException | None) -> str:
+    from streamworker.streams.faults import repair_of  # a supervisor does without redis
+
     if not isinstance(cause, ServerError):
         return ""
     hint = "`streamworker acl` prints the rights that it needs" if cause.code == "NOPERM" else repair_of(cause)

@@ -25,7 +25,7 @@ def codec_named(codec: str | Codec) -> Codec:
         if codec == "json":
             return JsonCodec()
         near = get_close_matches(codec, ["fields", "json"], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "use 'fields' or 'json'"
+        hint = f"did you mean {near[0]!r}?" if near else "use 'fields', 'json', or in a program an object that encodes"
         raise SetupError(f"there is no codec {codec!r}; {hint}")
     if isinstance(codec, type) or not isinstance(codec, Codec):
         name = codec.__name__ if isinstance(codec, type) else type(codec).__name__

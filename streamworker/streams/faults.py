@@ -98,7 +98,7 @@ _OF_A_SCRIPT = re.compile(
     r",? script: [0-9a-f]{40}, on @user_script:\d+\.?|^Error running script \(call to f_[0-9a-f]{40}\): @user_script:\s?\d+: "
 )
 """Where in a script of ours it happened, which tells a user nothing."""
-_CONNECTING = re.compile(r"Error ([0-9]{1,4}) connecting to [^ ]+ Connect call failed")
+_CONNECTING = re.compile(r"Error ([0-9]{1,4}) connecting to ([^ ]+)\. Connect call failed")
 _TEXT_LIMIT = 300
 
 
@@ -168,9 +168,9 @@ def code_of(error: Exception) -> str | None:
 
 
 def _refusal(error: Exception) -> str | None:
-    """The system's own words, where the library says them twice, and the address once more."""
+    """The system's own words, where the library says them twice."""
     found = _CONNECTING.match(str(error))
-    return None if found is None else os.strerror(int(found[1])).lower()
+    return None if found is None else f"{os.strerror(int(found[1])).lower()} ({found[2]})"
 
 
 def _capped(error: Exception) -> str:

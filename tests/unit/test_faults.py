@@ -112,12 +112,12 @@ def test_a_long_text_is_capped(error: Exception) -> None:
         (theirs.ResponseError(f"Error running script (call to f_{'0a' * 20}): @user_script:7: WRONGTYPE no"), "WRONGTYPE no"),
         (
             theirs.ConnectionError("Error 111 connecting to 127.0.0.1:1. Connect call failed ('127.0.0.1', 1)."),
-            "connection refused",
+            "connection refused (127.0.0.1:1)",
         ),
     ],
 )
 def test_what_tells_a_user_nothing_is_left_out(error: Exception, text: str) -> None:
-    """Where in a script it was, and the address that is said anyway."""
+    """Where in a script it was, and the address said twice."""
     assert text == str(translate(error))
 
 
