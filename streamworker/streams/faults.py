@@ -98,7 +98,7 @@ _OF_A_SCRIPT = re.compile(
     r",? script: [0-9a-f]{40}, on @user_script:\d+\.?|^Error running script \(call to f_[0-9a-f]{40}\): @user_script:\s?\d+: "
 )
 """Where in a script of ours it happened, which tells a user nothing."""
-_CONNECTING = re.compile(r"Error ([0-9]{1,4}) connecting to ([^ ]+)\. Connect call failed")
+_CONNECTING = re.compile(r"Error ([0-9]{1,4}) connecting to ([^ ]+)\. ")
 _TEXT_LIMIT = 300
 
 
