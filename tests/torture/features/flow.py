@@ -16,7 +16,7 @@ from tests.torture.faults.base import Fault, Strike, again_and_again, one_of
 from tests.torture.faults.network import cut, lost_replies
 from tests.torture.faults.processes import kill
 from tests.torture.feature import Feature
-from tests.torture.history import History, Plan, Rules, Violation
+from tests.torture.history import OLD_ATTEMPTS, History, Plan, Rules, Violation
 from tests.torture.ledger import Work, noted
 from tests.torture.load import GROUP, STREAM, a_moment
 from tests.torture.scene import Scene
@@ -34,6 +34,7 @@ PAUSES = "torture:pauses"
 HELD_UP_SECONDS = 40.0
 """What is put aside because of a gate comes back half a minute later at most."""
 
+SWITCHED_ATTEMPTS = 6
 LIMITED = {"limited": 60.0, "ok": 40.0}
 PAUSED = {"pausable": 50.0, "ok": 50.0}
 SWITCHED = {"switched": 60.0, "ok": 40.0}
@@ -55,7 +56,7 @@ def handlers(app: StreamWorker) -> None:
             await asyncio.sleep(body.seconds)
 
     # In one absence all of these are spent where nothing stops the handler; of the few tries of a kill switch none has so many.
-    retry = RetryPolicy(max_attempts=6, backoff=Backoff.constant(timedelta(milliseconds=150)))
+    retry = RetryPolicy(max_attempts=SWITCHED_ATTEMPTS, backoff=Backoff.constant(timedelta(milliseconds=150)))
     switch = KillSwitch(after=4, share=0.5, rest=timedelta(milliseconds=700))
 
     @app.handler(STREAM, type="switched", retry=retry, kill_switch=switch)
@@ -152,7 +153,13 @@ FEATURE = Feature(
         lost_replies("permits", mix=LIMITED, seconds=6.0, workers=3),
         _fault("pauses", pause_and_resume(a_pause), PAUSED, events=one_of("handler.paused")),
         _fault("pauses and kill -9", pause_and_resume(kill), PAUSED, events=one_of("handler.paused")),
-        _fault("a downstream that goes away", again_and_again(kill, 2.5), SWITCHED, events=one_of("kill_switch.tripped")),
+        _fault(
+            "a downstream that goes away",
+            again_and_again(kill, 2.5),
+            SWITCHED,
+            events=one_of("kill_switch.tripped"),
+            rules={"max_attempts": frozenset({OLD_ATTEMPTS, SWITCHED_ATTEMPTS})},
+        ),
     ),
 )
 
