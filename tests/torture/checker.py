@@ -338,13 +338,19 @@ def troubles_are_told(history: History, rules: Rules) -> Iterator[Violation]:
 
 
 def what_is_done_stays_done(history: History, rules: Rules) -> Iterator[Violation]:
-    """I13: no handler starts on an entry whose undisturbed success was acknowledged before."""
+    """I13: no handler starts on an entry whose undisturbed success was acknowledged before, unless the server has forgotten that since."""
     for number, runs in history.runs_of().items():
         for position, run in enumerate(runs):
             if run.end == DONE and not causes(run, history, rules):
-                late = [other for other in runs[position + 1 :] if other.started > run.until + rules.settle + rules.slack]
+                done = run.until + rules.settle + rules.slack
+                late = [other for other in runs[position + 1 :] if other.started > done and not _was_forgotten(run, other, history)]
                 if late and not any(causes(other, history, rules) for other in runs[:position]):
                     yield Violation("I13", f"entry {number} ran again after its acknowledgement: {_told([run, *late])}")
+
+
+def _was_forgotten(run: Run, other: Run, history: History) -> bool:
+    """Whether the server lost its group between these runs: what is above an entry that was pending then is handled again."""
+    return any(one.voids and run.until <= one.end and one.begin <= other.started for one in history.disturbances)
 
 
 INVARIANTS: tuple[Invariant, ...] = (

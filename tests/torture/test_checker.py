@@ -99,6 +99,15 @@ def test_an_entry_that_ran_again_without_a_cause_is_a_duplicate():
     assert {"I2", "I13"} == seen(a_history(runs=(run(), run(pid=B, started=9.0, ended=9.1))))
 
 
+def test_a_group_that_was_lost_after_it_explains_a_repeat_however_late():
+    """It is made again below what was pending, and everything above that comes again."""
+    lost = Disturbance("XGROUP DESTROY", 5.0, 5.1, voids=True)
+    runs = (run(), run(pid=B, started=9.0, ended=9.1))
+
+    assert "I13" not in seen(a_history(runs=runs, disturbances=(lost,)))
+    assert "I13" in seen(a_history(runs=runs, disturbances=(replace(lost, begin=-5.0, end=-4.9),)))
+
+
 def test_a_kill_explains_one_more_run_and_no_second_one():
     """Each cause stands for one duplicate."""
     died = life(A, ended=1.06, code=-9, ordered="kill", at=1.05)
