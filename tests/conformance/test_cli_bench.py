@@ -82,7 +82,7 @@ def test_a_server_that_is_not_there_is_said_in_a_sentence():
     result = run(*SMALL, url=NOBODY)
 
     assert 3 == result.exit_code
-    assert "connecting to 127.0.0.1:1" in " ".join(result.stderr.split())
+    assert "connection refused (127.0.0.1:1)" in " ".join(result.stderr.split())
     assert "secret" not in result.stderr
 
 
