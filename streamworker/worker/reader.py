@@ -158,7 +158,7 @@ class Reader:
         await self._link.connect()
         self.parked.client_id = await reading.client_id(self._link)
         await self._upkeep.establish_all()
-        self._read_each = True  # first, what each of them gives by itself
+        self._read_each, self._refused = True, None  # first what each of them gives by itself; an old refusal says nothing of now
         # What has silently cut our connection may have cut the other one, whose calls would wait for long answers.
         await inspecting.greet(self._commands, within=reading.READ_MARGIN_SECONDS)
         await self._settle_doubt()
