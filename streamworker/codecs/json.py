@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,7 +15,7 @@ from streamworker.codecs.base import Decoder
 from streamworker.codecs.headers import write_headers
 from streamworker.codecs.readers import read_raw
 from streamworker.codecs.reasons import names_in, refused, shown
-from streamworker.codecs.shapes import described, is_raw
+from streamworker.codecs.shapes import described, is_raw, reads_aliases
 from streamworker.codecs.texts import UNWRITABLE
 from streamworker.entries import Fields, is_header
 from streamworker.errors import DecodeError, EncodeError, SetupError
@@ -48,14 +49,17 @@ class JsonCodec:
         """What reads entries for a handler with this annotation. Raises `SetupError` when it cannot be a body."""
         if is_raw(annotation):
             return read_raw
-        # The adapter's own method looks at its options anew for each entry, and a partial costs a fifth of what is called by it.
-        validate = described(annotation)[0].validator.validate_json
+        # The adapter's own method looks at its options anew for each entry, and to be given one costs the validator as much as a field.
+        adapter = described(annotation)[0]
+        validate: Callable[[bytes], Any] = adapter.validator.validate_json
+        if not reads_aliases(adapter.core_schema):
+            validate = partial(validate, by_alias=True)
         field = self._field
 
         def decode(fields: Fields) -> Any:
             try:
                 value = fields[1] if len(fields) == 2 and fields[0] == field else _value_of(fields, field)
-                return validate(value, by_alias=True)
+                return validate(value)
             except (MemoryError, DecodeError):
                 raise  # the first says something about this process, nothing about the entry
             except Exception as error:  # noqa: BLE001 - validators are the user's code; whatever they raise refuses this entry

@@ -137,6 +137,13 @@ def described(annotation: Any) -> tuple[TypeAdapter[Any], Shape]:
     return adapter, shape
 
 
+def reads_aliases(part: Any) -> bool:
+    """Whether pydantic reads the names of this core schema as aliases without being told to, which it does unless a model forbids it."""
+    if isinstance(part, Mapping):
+        return part.get("validate_by_alias") is not False and all(map(reads_aliases, part.values()))
+    return not isinstance(part, list | tuple) or all(map(reads_aliases, part))
+
+
 def not_a_body(annotation: Any, why: str) -> SetupError:
     """The error for an annotation that cannot be a body."""
     plain = isinstance(annotation, type) and not get_args(annotation)

@@ -11,8 +11,11 @@ from streamworker.worker.bindings import size_of
 from streamworker.worker.budget import ByteBudget
 from streamworker.worker.pools import Pool
 
-FIRST_STEP, LONGEST_STEP = 8, 128
+FIRST_STEP, LONGEST_STEP = 8, 512
 """How many entries of a stream a command asks for at first, and at most: how large they are shows only when they are here."""
+
+MOST_IN_A_SCRIPT = 250
+"""Entries of a pool that one script takes: it costs several times what a command does, and the server serves nobody else meanwhile."""
 
 
 class Appetite:

@@ -5,7 +5,7 @@ one keeps nothing from other workers. Pure.
 from __future__ import annotations
 
 MOMENT_SECONDS = 0.05
-MOST_AHEAD, AHEAD_OF_A_PLACE = 250, 5
+MOST_AHEAD, AHEAD_OF_A_PLACE = 1_000, 50
 """At most, in all and for each place: what waits here when a worker dies has to run alone, one after another."""
 
 LEAST_INTERVAL_SECONDS = 0.01

@@ -19,7 +19,7 @@ from streamworker.streams.faults import Remedy, concerns_all, remedy_for, senten
 from streamworker.streams.reading import Fresh, Room
 from streamworker.streams.wire import Link
 from streamworker.worker.acks import Acks
-from streamworker.worker.appetite import Appetite
+from streamworker.worker.appetite import MOST_IN_A_SCRIPT, Appetite
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.doubt import Doubt
 from streamworker.worker.intake import Intake
@@ -252,7 +252,7 @@ class Reader:
     async def _fill(self, pools: Sequence[Pool]) -> None:
         """Have the server look from stream to stream until the room is full."""
         self._read_each = False
-        rooms = [Room(pool.ready_keys(self._turns), pool.room) for pool in pools]
+        rooms = [Room(pool.ready_keys(self._turns), min(pool.room, MOST_IN_A_SCRIPT)) for pool in pools]
         sent_at = monotonic()
         fresh, refused = await reading.fill(
             self._link, self._group, self._consumer, rooms, most_bytes=self._budget.left, expected_bytes=self._budget.expected
