@@ -51,7 +51,7 @@ class JsonCodec:
             return read_raw
         # The adapter's own method looks at its options anew for each entry, and to be given one costs the validator as much as a field.
         adapter = described(annotation)[0]
-        validate: Callable[[bytes], Any] = adapter.validator.validate_json
+        validate: Callable[..., Any] = adapter.validator.validate_json
         if not reads_aliases(adapter.core_schema):
             validate = partial(validate, by_alias=True)
         field = self._field
