@@ -81,9 +81,9 @@ def publishing(url: str) -> Iterator[list[int]]:
 
 def test_the_supervisor_runs_so_many_processes_and_ends_with_them(fleet, client):
     """Each takes a part of the load; TERM drains them all, and the exit code is 0. None is left."""
-    add(client, 300, seconds=0.01)
     supervisor = supervise(fleet)
     pids = children(fleet, supervisor)
+    add(client, 300, seconds=0.01)  # both wait for it: a backlog can be over before the second one is there
     fleet.until("done", 300)
     supervisor.send_signal(signal.SIGTERM)
     code = supervisor.wait(15)
