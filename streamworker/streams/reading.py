@@ -101,10 +101,10 @@ async def fill(
     }
 
 
-async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, count: int, block_ms: int) -> list[Fresh]:
-    """Wait for new entries on any of `keys`, up to `count` of each; an empty list when `block_ms` went by."""
-    options: list[Argument] = ["GROUP", group, consumer, "COUNT", count, "BLOCK", block_ms]
-    within = block_ms / 1000 + READ_MARGIN_SECONDS
+async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, count: int, block_ms: int | None) -> list[Fresh]:
+    """Wait for new entries on any of `keys`, up to `count` of each; an empty list when `block_ms` went by. `None`: do not wait."""
+    options: list[Argument] = ["GROUP", group, consumer, "COUNT", count, *(() if block_ms is None else ("BLOCK", block_ms))]
+    within = (block_ms or 0) / 1000 + READ_MARGIN_SECONDS
     reply = await link.call("XREADGROUP", *options, "STREAMS", *keys, *(">" for _ in keys), within=within)
     return [Fresh(name.decode(), entries) for name, entries in reply or ()]
 

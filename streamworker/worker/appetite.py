@@ -10,6 +10,7 @@ from streamworker.streams.reading import Fresh
 from streamworker.worker.bindings import size_of
 from streamworker.worker.budget import ByteBudget
 from streamworker.worker.pools import Pool
+from streamworker.worker.rounds import Rounds
 
 FIRST_STEP, LONGEST_STEP = 8, 512
 """How many entries of a stream a command asks for at first, and at most: how large they are shows only when they are here."""
@@ -24,6 +25,7 @@ class Appetite:
     def __init__(self, budget: ByteBudget, pools: Sequence[Pool]) -> None:
         self._budget = budget
         self._step = FIRST_STEP
+        self._rounds = Rounds()
         self._pool_of = {key: pool for pool in pools for b in pool.bindings for key in (b.keys.stream, b.keys.retry)}
 
     def count(self, rooms: Sequence[tuple[Pool, int]], coming: int = 0) -> int:
@@ -38,7 +40,8 @@ class Appetite:
         fewest, left = min(counts), self._budget.left - coming * self._budget.expected
         if 4 * fewest < max(counts) or left <= 0:
             return 0
-        return min(fewest, self._step, max(1, left // self._budget.expected))
+        streams = sum(pool.width for pool, _ in rooms) // 2
+        return min(fewest, self._step, left // (self._budget.expected * streams))
 
     def count_beside(self, pools: Sequence[Pool], fresh: Sequence[Fresh]) -> int:
         """As `count`, for pools that must have room for these entries, too, which have just come."""
@@ -55,8 +58,13 @@ class Appetite:
             rooms.append((pool, room))
         return self.count(rooms, coming.total())
 
-    def saw(self, fresh: Sequence[Fresh]) -> None:
-        """Take note of what has come."""
+    def part(self, pools: Sequence[Pool]) -> Pool | None:
+        """Those streams of the only pool that are to be asked for much, where it has too many to ask all of them; see `Rounds`."""
+        return self._rounds.part(pools)
+
+    def saw(self, fresh: Sequence[Fresh], asked: int) -> None:
+        """Take note of what has come where so many could have come."""
         self._step = min(LONGEST_STEP, 2 * self._step)
         for _, entries in fresh:
             self._budget.expect(size_of(entries[-1][1]))
+        self._rounds.saw(asked, sum(len(entries) for _, entries in fresh))

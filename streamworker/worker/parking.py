@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import reading
@@ -14,31 +15,45 @@ from streamworker.streams.reading import Fresh
 from streamworker.streams.wire import Link
 from streamworker.worker.pools import PartOfPool, Pool
 
+BLOCK_MS = 2_000
+
 UNBLOCK_AGAIN_SECONDS = (0.001, 0.05)
 """An UNBLOCK that overtakes the read it is meant for does nothing, so it is said again, after growing pauses, until the read has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A read on its way: of which pools, its reply, and when it was sent (monotonic seconds)."""
+    """A read on its way: of which pools, how many entries of each stream, its reply, and when it was sent (monotonic seconds)."""
 
     pools: Sequence[Pool]
+    count: int
     reply: asyncio.Task[list[Fresh]]
     sent_at: float
 
+    @property
+    def asked(self) -> int:
+        """How many entries it could give, without those that are tried again."""
+        return self.count * sum(len(pool.bindings) for pool in self.pools)
+
 
 class Parked:
-    """The read of one connection, whose number on the server is `client_id`, while it is on its way."""
+    """The read of one connection, whose number on the server is `client_id`, while it is on its way and may wait there. Over `commands`
+    it is ended."""
 
-    def __init__(self, commands: Link) -> None:
-        self._commands = commands
+    def __init__(self, link: Link, commands: Link, group: str, consumer: str) -> None:
+        self._link, self._commands = link, commands
+        self._group, self._consumer = group, consumer
         self._pools: frozenset[Pool] | None = None
         self._nudged = asyncio.Event()
         self.client_id: int = 0
 
-    def on(self, pools: Sequence[Pool]) -> None:
-        """A read of these pools was sent."""
-        self._pools = frozenset(pools)
+    def send(self, pools: Sequence[Pool], count: int, turn: int, *, waits: bool = True) -> Read:
+        """Ask for so many entries of each of these streams; where there are none, wait for the first one."""
+        keys = [key for pool in pools for key in pool.ready_keys(turn)]
+        if waits:
+            self._pools = frozenset(pools)
+        reply = reading.read(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS if waits else None)
+        return Read(pools, count, asyncio.ensure_future(reply), monotonic())
 
     def ended(self) -> None:
         """It was answered."""

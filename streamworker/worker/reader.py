@@ -23,14 +23,13 @@ from streamworker.worker.appetite import MOST_IN_A_SCRIPT, Appetite
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.doubt import Doubt
 from streamworker.worker.intake import Intake
-from streamworker.worker.parking import Parked, Read
+from streamworker.worker.parking import BLOCK_MS, Parked, Read
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool, note_taken
 from streamworker.worker.sweep_guard import SweepGuard
 from streamworker.worker.upkeep import Upkeep
 from streamworker.worker.waiting import happens_within
 
-BLOCK_MS = 2_000
 HERITAGE_SECONDS = 0.1
 READS_ON_SECONDS = 1.0
 """How long reads follow one another before streams in trouble are looked after."""
@@ -55,8 +54,8 @@ class Reader:
     ) -> None:
         self._link = Link(plan.endpoint, commands.recovery, by_itself=False)
         self._commands = commands
-        self.parked: Parked = Parked(commands)
         self._group, self._consumer = plan.group, plan.consumer
+        self.parked: Parked = Parked(self._link, commands, plan.group, plan.consumer)
         self._pools = pools
         self._intake = intake
         self._guard = guard
@@ -205,12 +204,15 @@ class Reader:
         return not self._paused and not self._isolation.wanted and self._budget.left > 0 and not self._doubt.holds_up
 
     async def _read(self, pools: Sequence[Pool]) -> None:
+        part = None if self._read_each else self._appetite.part(pools)
+        pools = pools if part is None else [part]
         count = self._appetite.count([(pool, pool.room) for pool in pools])
         if count == 0 or self._read_each:
             await self._fill(pools)
             return
         try:
-            await self._follow(self._send(pools, count))
+            # A part of the streams is not waited for: the others may have something.
+            await self._follow(self.parked.send(pools, count, self._turns, waits=part is None))
         except ServerError as error:
             if concerns_all(error):
                 raise
@@ -226,6 +228,7 @@ class Reader:
                 fresh = await read.reply
             finally:
                 self.parked.ended()
+            self._appetite.saw(fresh, read.asked)
             if fresh and monotonic() < until and not self._stopping and not self._must_reconcile:
                 following = self._send_next(read, fresh)
                 # One turn of the loop to pack the command, one to write it: then the server works while we do.
@@ -242,12 +245,11 @@ class Reader:
         others |= any(pool not in self._pools for pool in read.pools)  # a part of one was for one read
         if others or not self._may_read or self._upkeep.is_called_for:
             return None
-        self._appetite.saw(fresh)
         count = self._appetite.count_beside(read.pools, fresh)
         if count == 0:
             return None
         self._acks.ride(self._link)
-        return self._send(read.pools, count)
+        return self.parked.send(read.pools, count, self._turns)
 
     async def _fill(self, pools: Sequence[Pool]) -> None:
         """Have the server look from stream to stream until the room is full."""
@@ -258,6 +260,7 @@ class Reader:
             self._link, self._group, self._consumer, rooms, most_bytes=self._budget.left, expected_bytes=self._budget.expected
         )
         note_taken(pools, fresh)
+        self._appetite.saw(fresh, sum(room.size for room in rooms))
         await self._intake.accept_fresh(fresh, sent_at)
         if refused:
             self._refused = None
@@ -267,14 +270,7 @@ class Reader:
         elif not fresh and not self._stopping and not self._must_reconcile and pools == (self._pools_with_room() or self._parts()):
             # Nothing is there: wait for the first entry. Room and doubts that came up while we read belong to the next turn, for a
             # parked read would not see them. It is answered with what the first stream gets, so one of each is little enough.
-            await self._follow(self._send(pools, 1))
-
-    def _send(self, pools: Sequence[Pool], count: int) -> Read:
-        """Ask for entries of all these streams; where there are none, wait for the first one."""
-        keys = [key for pool in pools for key in pool.ready_keys(self._turns)]
-        self.parked.on(pools)
-        reply = reading.read(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS)
-        return Read(pools, asyncio.ensure_future(reply), monotonic())
+            await self._follow(self.parked.send(pools, 1, self._turns))
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for something to happen, at most `seconds`."""

@@ -97,3 +97,24 @@ async def test_a_flood_for_one_handler_keeps_no_other_from_its_streams(server, a
 
 async def _holds(process, count: int) -> bool:
     return process.in_flight >= count
+
+
+async def test_many_streams_are_read_in_parts_while_they_have_much(server, aredis):
+    """Each entry once, whatever the stream; a stream that has little waits for its turn, and not for the end of the flood."""
+    app, ledger = an_app(), Ledger()
+    flooded = [f"orders:{number}" for number in range(150)]
+
+    @app.handler(*flooded, "orders:rare", concurrency=100)
+    async def charge(order: dict[str, str]) -> None:
+        await ledger.note(order["number"])
+
+    async with aredis.pipeline(transaction=False) as pipe:
+        for number in range(60 * len(flooded)):
+            pipe.xadd(flooded[number % len(flooded)], {"number": number})
+        pipe.xadd("orders:rare", {"number": "rare"})
+        await pipe.execute()
+    async with working(app, server.url):
+        await ledger.until_count(60 * len(flooded) + 1)
+
+    assert len(set(ledger.seen)) == len(ledger.seen)
+    assert ledger.seen.index("rare") < len(ledger.seen) - 1_000
