@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from streamworker.entries import Entry, Fields
 from streamworker.errors import ServerError
 from streamworker.streams.faults import answered
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Argument, Link
+from streamworker.streams.wire import Argument, Link, Reply
 
 READ_MARGIN_SECONDS = 3.0
 """How much longer than its BLOCK a read may be without any answer before the connection counts as dead."""
@@ -84,6 +85,11 @@ class Room:
     size: int
 
 
+def count_of(fresh: Iterable[Fresh]) -> int:
+    """How many entries they are."""
+    return sum(len(entries) for _, entries in fresh)
+
+
 async def fill(
     link: Link, group: str, consumer: str, rooms: Sequence[Room], *, most_bytes: int, expected_bytes: int
 ) -> tuple[list[Fresh], dict[str, ServerError]]:
@@ -101,12 +107,16 @@ async def fill(
     }
 
 
-async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, count: int, block_ms: int | None) -> list[Fresh]:
-    """Wait for new entries on any of `keys`, up to `count` of each; an empty list when `block_ms` went by. `None`: do not wait."""
+def ask(link: Link, group: str, consumer: str, keys: Sequence[str], *, count: int, block_ms: int | None) -> asyncio.Future[Reply]:
+    """Ask at once for new entries of `keys`, up to `count` of each, and wait for the first one on any of them; `None`: do not wait."""
     options: list[Argument] = ["GROUP", group, consumer, "COUNT", count, *(() if block_ms is None else ("BLOCK", block_ms))]
     within = (block_ms or 0) / 1000 + READ_MARGIN_SECONDS
-    reply = await link.call("XREADGROUP", *options, "STREAMS", *keys, *(">" for _ in keys), within=within)
-    return [Fresh(name.decode(), entries) for name, entries in reply or ()]
+    return link.send("XREADGROUP", *options, "STREAMS", *keys, *(">" for _ in keys), within=within)
+
+
+async def given(link: Link, asked: asyncio.Future[Reply]) -> list[Fresh]:
+    """The entries that were asked for; an empty list when `block_ms` went by. Raises `ConnectionLost` or `ServerError`."""
+    return [Fresh(name.decode(), entries) for name, entries in await link.reply_to(asked) or ()]
 
 
 async def reclaim(

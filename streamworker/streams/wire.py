@@ -231,20 +231,24 @@ class Link:
 
     async def call(self, *command: Argument, within: float = 5.0) -> Reply:
         """Send a command and wait for its reply. Raises `ConnectionLost` or `ServerError`."""
+        if self._by_itself and self.wire is None:
+            await self.connect()
+        return await self.reply_to(self.send(*command, within=within), tells=command[0] != "CLIENT")
+
+    def send(self, *command: Argument, within: float) -> asyncio.Future[Reply]:
+        """Send a command at once; what this gives is for `reply_to`. Raises `ConnectionLost` where no wire is open."""
+        if self._wire is None:
+            raise ConnectionLost("the connection to Redis was lost", may_have_run=False)
+        return self._wire.call(*command, within=within)
+
+    async def reply_to(self, sent: asyncio.Future[Reply], *, tells: bool = True) -> Reply:
+        """Wait for the reply to what was sent; `tells`: it says that the server works, as one to CLIENT does not. Raises as `call` does."""
         try:
-            wire = self._wire
-            if wire is None or wire.broken is not None:
-                if not self._by_itself:
-                    raise ConnectionLost("the connection to Redis was lost")
-                wire = await self.connect()
-            reply = await wire.call(*command, within=within)
-        except ConnectionLost:
-            self._is_down = True
+            reply = await sent
+        except (ConnectionLost, ServerError) as error:
+            self._is_down |= isinstance(error, ConnectionLost) or answers_nobody(error)
             raise
-        except ServerError as error:
-            self._is_down |= answers_nobody(error)
-            raise
-        if self._is_down and command[0] != "CLIENT":  # which a server that still loads, and refuses all else, answers too
+        if self._is_down and tells:
             self._is_down = False
             self.recovery.noticed()
         return reply

@@ -73,13 +73,16 @@ class Acks:
         self._waiting += leases
         self._wanted.set()
 
-    def ride(self, link: Link) -> None:
-        """Send what waits over `link`, whose owner sends something else right after; another ride comes soon."""
+    async def ride(self, link: Link) -> None:
+        """Send what waits over `link`, whose owner sends something else right after this; another ride comes soon."""
         self._ride_comes = True
         if self._waiting or self._done_of_lots:
             task = asyncio.ensure_future(self._send(link, *self._take()))
             self._riding.add(task)
             task.add_done_callback(self._riding.discard)
+            # The first command is packed in one turn of the loop, the others in the next one: all before what would hold them up.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     @property
     def is_behind(self) -> bool:
@@ -120,7 +123,7 @@ class Acks:
             *(self._send_chunk(link, chunk) for chunk in _chunks(leases)),
             *(self._send_done(link, chunk) for chunk in _chunks_of_lots(done)),
         ]
-        # The first one in this very task: a ride has to be packed before the read that it rides with, and not wait behind it.
+        # The first one in this very task: a ride is packed within two turns of the loop.
         others = [asyncio.ensure_future(chunk) for chunk in chunks[1:]]
         went_well = await chunks[0] if chunks else True
         for other in others:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from time import monotonic
 
-from streamworker.streams.reading import Fresh
+from streamworker.streams.reading import Fresh, count_of
 from streamworker.worker.bindings import size_of
 from streamworker.worker.budget import ByteBudget
 from streamworker.worker.pools import Pool
@@ -67,4 +67,4 @@ class Appetite:
         self._step = min(LONGEST_STEP, 2 * self._step)
         for _, entries in fresh:
             self._budget.expect(size_of(entries[-1][1]))
-        self._rounds.saw(asked, sum(len(entries) for _, entries in fresh))
+        self._rounds.saw(asked, count_of(fresh))

@@ -155,13 +155,13 @@ class Consumer:
 
     def step_aside(self) -> None:
         """Begin nothing new and give back what waits, so that somebody can be alone in this process; what runs goes on."""
-        self._reader.step_aside()
+        self._reader.look_again()
         self._intake.give_back(Interruption.MAKES_ROOM)
 
     def go_on(self) -> None:
         """Begin again what there is to do."""
         self._turns.start_what_may()
-        self._reader.go_on()
+        self._reader.look_again()
 
     def be_seen_by(self, witness: Witness) -> None:
         """Tell `witness` of every delivery what happened to it and what was decided."""

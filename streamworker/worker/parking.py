@@ -11,8 +11,7 @@ from time import monotonic
 
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import reading
-from streamworker.streams.reading import Fresh
-from streamworker.streams.wire import Link
+from streamworker.streams.wire import Link, Reply
 from streamworker.worker.pools import PartOfPool, Pool
 
 BLOCK_MS = 2_000
@@ -27,7 +26,7 @@ class Read:
 
     pools: Sequence[Pool]
     count: int
-    reply: asyncio.Task[list[Fresh]]
+    reply: asyncio.Future[Reply]
     sent_at: float
 
     @property
@@ -52,8 +51,8 @@ class Parked:
         keys = [key for pool in pools for key in pool.ready_keys(turn)]
         if waits:
             self._pools = frozenset(pools)
-        reply = reading.read(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS if waits else None)
-        return Read(pools, count, asyncio.ensure_future(reply), monotonic())
+        reply = reading.ask(self._link, self._group, self._consumer, keys, count=count, block_ms=BLOCK_MS if waits else None)
+        return Read(pools, count, reply, monotonic())
 
     def ended(self) -> None:
         """It was answered."""

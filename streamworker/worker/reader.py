@@ -16,7 +16,7 @@ from streamworker.errors import ConnectionLost, GroupLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import inspecting, reading
 from streamworker.streams.faults import Remedy, concerns_all, remedy_for, sentence
-from streamworker.streams.reading import Fresh, Room
+from streamworker.streams.reading import Fresh, Room, count_of
 from streamworker.streams.wire import Link
 from streamworker.worker.acks import Acks
 from streamworker.worker.appetite import MOST_IN_A_SCRIPT, Appetite
@@ -31,6 +31,8 @@ from streamworker.worker.upkeep import Upkeep
 from streamworker.worker.waiting import happens_within
 
 HERITAGE_SECONDS = 0.1
+FEW = 8
+"""Entries that are started before more is asked for: what they take is less than a round trip."""
 READS_ON_SECONDS = 1.0
 """How long reads follow one another before streams in trouble are looked after."""
 
@@ -121,14 +123,6 @@ class Reader:
         """Whether no entry is on its way to us."""
         return not self._reads
 
-    def step_aside(self) -> None:
-        """End the read in hand: somebody is to be alone in this process."""
-        self.parked.nudge()
-
-    def go_on(self) -> None:
-        """Read again."""
-        self._awake.set()
-
     def room_opened(self, pool: Pool) -> None:
         """There may be room in `pool` again; a read that is parked without its streams must not go on blocking."""
         if pool.is_worth_reading:
@@ -200,6 +194,10 @@ class Reader:
         return not self._paused and self._doubt.can_be_settled
 
     @property
+    def _may_read_on(self) -> bool:
+        return self._may_read and not self._upkeep.is_called_for and not self._stopping and not self._must_reconcile
+
+    @property
     def _may_read(self) -> bool:
         return not self._paused and not self._isolation.wanted and self._budget.left > 0 and not self._doubt.holds_up
 
@@ -225,31 +223,31 @@ class Reader:
         while following is not None:
             read, following = following, None
             try:
-                fresh = await read.reply
+                fresh = await reading.given(self._link, read.reply)
             finally:
                 self.parked.ended()
             self._appetite.saw(fresh, read.asked)
-            if fresh and monotonic() < until and not self._stopping and not self._must_reconcile:
-                following = self._send_next(read, fresh)
-                # One turn of the loop to pack the command, one to write it: then the server works while we do.
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
+            goes_on, are_few = bool(fresh) and monotonic() < until, count_of(fresh) <= FEW
+            if goes_on and not are_few:
+                following = await self._send_next(read, fresh)
+                await asyncio.sleep(0)  # it is written in this turn of the loop, so that the server works while we do
             try:
                 await self._intake.accept_fresh(fresh, read.sent_at)
             except (ConnectionLost, ServerError):
                 self._doubt.arises()  # what was given to us is pending under our name
+            if goes_on and are_few:
+                await asyncio.sleep(0)  # they start at once; what takes no time is acknowledged with the next read
+                following = await self._send_next(read, ())
 
-    def _send_next(self, read: Read, fresh: Sequence[Fresh]) -> Read | None:
+    async def _send_next(self, read: Read, fresh: Sequence[Fresh]) -> Read | None:
         """Ask for more entries than those that have just come, where there is room for both."""
         others = read.pools != self._pools and any(pool.is_worth_reading for pool in self._pools if pool not in read.pools)
         others |= any(pool not in self._pools for pool in read.pools)  # a part of one was for one read
-        if others or not self._may_read or self._upkeep.is_called_for:
+        count = 0 if others else self._appetite.count_beside(read.pools, fresh)
+        if count == 0 or not self._may_read_on:
             return None
-        count = self._appetite.count_beside(read.pools, fresh)
-        if count == 0:
-            return None
-        self._acks.ride(self._link)
-        return self.parked.send(read.pools, count, self._turns)
+        await self._acks.ride(self._link)
+        return self.parked.send(read.pools, count, self._turns) if self._may_read_on else None
 
     async def _fill(self, pools: Sequence[Pool]) -> None:
         """Have the server look from stream to stream until the room is full."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from streamworker.delivery import Lease, Outgoing
 from streamworker.streams import publishing, reading
 from streamworker.streams.keys import keys_of
@@ -23,3 +25,9 @@ async def take_one(link: Link) -> Lease:
     """Add an entry and read it as `me`; answers its lease."""
     [lease] = await take(link, "a")
     return lease
+
+
+async def read(link: Link, group: str, consumer: str, keys: Sequence[str], *, count: int, block_ms: int) -> list[reading.Fresh]:
+    """Ask for new entries and wait for them, over a link that may have to be opened."""
+    await link.connect()
+    return await reading.given(link, reading.ask(link, group, consumer, keys, count=count, block_ms=block_ms))

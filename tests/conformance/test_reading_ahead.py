@@ -118,3 +118,26 @@ async def test_many_streams_are_read_in_parts_while_they_have_much(server, aredi
 
     assert len(set(ledger.seen)) == len(ledger.seen)
     assert ledger.seen.index("rare") < len(ledger.seen) - 1_000
+
+
+async def test_acknowledgements_of_several_streams_ride_in_front_of_one_read(server, aredis):
+    """Those of each stream are a command of their own; none of them is behind the read that then blocks for two seconds."""
+    app, ledger = an_app(), Ledger()
+
+    @app.handler("orders", "orders:eu", "orders:us")
+    async def charge(order: dict[str, str]) -> None:
+        await ledger.note(order["number"])
+
+    async def none_is_pending() -> bool:
+        return not any([await pending(aredis, stream) for stream in ("orders", "orders:eu", "orders:us")])
+
+    async with working(app, server.url):
+        for number in range(0, 60, 6):
+            for moment in range(2):
+                async with aredis.pipeline(transaction=False) as pipe:
+                    for place, stream in enumerate(("orders", "orders:eu", "orders:us")):
+                        pipe.xadd(stream, {"number": number + 3 * moment + place})
+                    await pipe.execute()
+            await eventually(none_is_pending, within=1.5)
+
+    assert 60 == len(ledger.seen)

@@ -19,6 +19,7 @@ from streamworker.streams.faults import Remedy, answered, concerns_all, remedy_f
 from streamworker.streams.reading import Room
 from streamworker.streams.scripts import BlockingLink, Script
 from streamworker.streams.wire import Link
+from tests.conformance import taking
 from tests.provoking import (
     Provoke,
     a_full_server,
@@ -183,7 +184,7 @@ async def test_a_blocked_read_is_ended_with_what_helps(private_server, server_ki
     endpoint = Endpoint(server.url)
     async with a_link(endpoint) as link, a_link(endpoint) as other:
         await groups.create(link, "orders", "billing", "0")
-        waiting = asyncio.create_task(reading.read(link, "billing", "me", ["orders"], count=1, block_ms=1_000))
+        waiting = asyncio.create_task(taking.read(link, "billing", "me", ["orders"], count=1, block_ms=1_000))
         await eventually(lambda: is_blocked(other))
         await other.call(*accident.split())
         with pytest.raises((ServerError, ConnectionLost)) as caught:
@@ -195,7 +196,7 @@ async def test_a_blocked_read_is_ended_with_what_helps(private_server, server_ki
 async def its_next_read(link: Link, waiting: asyncio.Task) -> None:
     """Redis 6.2 wakes nobody when a stream goes: the reader hears of it at its next read."""
     assert [] == await waiting
-    await reading.read(link, "billing", "me", ["orders"], count=1, block_ms=1)
+    await taking.read(link, "billing", "me", ["orders"], count=1, block_ms=1)
 
 
 async def is_blocked(link: Link) -> bool:

@@ -47,6 +47,7 @@ from streamworker.streams.keys import Removal
 from streamworker.streams.reading import Page, Room, Taken, turn_of
 from streamworker.streams.scripts import Script
 from streamworker.worker.bindings import receive
+from tests.conformance import taking
 from tests.conformance.settlement_model import FAR, NOW, STREAM, Got, Group, Model, Refused
 from tests.conformance.settlement_world import LEASE_MS, SOME_WAY_OFF_MS, FakeEndpoint, World, aside, world_of
 from tests.factories import a_binding
@@ -377,7 +378,7 @@ class SettlementMachine(RuleBasedStateMachine):
 
     def _read(self, worker: Worker, count: int, *, lost: bool) -> None:
         keys = [worker.group.keys.retry, STREAM]
-        act = reading.read(self.world.link, worker.group.name, worker.name, keys, count=count, block_ms=1_000)
+        act = taking.read(self.world.link, worker.group.name, worker.name, keys, count=count, block_ms=1_000)
         refusal = self.model.refusal(worker.group)
         if refusal is not None:
             with pytest.raises(ServerError) as refused:
