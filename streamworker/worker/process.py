@@ -248,7 +248,7 @@ class WorkerProcess:
         """Ask the server whether it is there, where nothing else does: a reader that waits cannot tell a quiet one from a dead one."""
         while True:
             before = self._connected
-            self._connected = link.was_heard(BEAT.total_seconds()) or await is_there(link)
+            self._connected = link.was_heard(1.5 * BEAT.total_seconds()) or await is_there(link)
             if self._connected is not before:
                 self.changed.set()
             await asyncio.sleep(BEAT.total_seconds())

@@ -9,7 +9,7 @@ from typing import Any
 
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
-from streamworker.streams import settling
+from streamworker.streams import inspecting, settling
 from streamworker.streams.blaming import with_its_key
 from streamworker.streams.faults import sentence
 from streamworker.streams.wire import Link
@@ -29,6 +29,8 @@ class Promoter:
         self._bindings = bindings
         self._log = log
         self._troubles: dict[str, Trouble] = {}
+        self._without: set[str] = set()
+        """Streams that had no retry: there a look first costs the server less than the script."""
         self._cursors: dict[str, int] = {}
         self._stopping = False
         self._woken = asyncio.Event()
@@ -76,8 +78,14 @@ class Promoter:
 
     async def _promote(self, binding: Binding) -> int | None:
         stream = binding.keys.stream
+        if stream in self._without and await inspecting.existing(self._link, [binding.keys.due, binding.keys.parked]) == 0:
+            return None
         promotion = await settling.promote(self._link, binding.keys, limit=PAGE, cursor=self._cursors.get(stream, 0))
         self._cursors[stream] = promotion.cursor
+        if promotion.next_due_ms is None:
+            self._without.add(stream)
+        else:
+            self._without.discard(stream)
         if promotion.hollow:
             self._log.error(
                 "retry.envelope_missing",
