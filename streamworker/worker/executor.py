@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial, reduce
 from typing import Any
@@ -72,7 +72,8 @@ class Executor:
         context = None
         try:
             if prepared.chain is None and not handler.wants_context:
-                work = handler.function(body)
+                plain = handler.executor == "async"
+                work = handler.function(body) if plain else self._in_thread(id(delivery.lease), handler.function, (body,))
             else:
                 context = (Context if prepared.chain is None else Watched)(delivery, handler, body, self.state, self.publish)
                 work = handler.function(body, context) if prepared.chain is None else prepared.chain(context)
@@ -183,7 +184,8 @@ class Executor:
 
     def _prepare(self, handler: Handler) -> Prepared:
         chain = None
-        if self._middleware or handler.executor != "async" or handler.batch is not None:
+        plain = handler.executor == "async" or (handler.executor == "thread" and not handler.wants_context)
+        if self._middleware or not plain or handler.batch is not None:
             ways: Mapping[str, CallNext] = {
                 "async": self._call_async,
                 "thread": self._call_in_thread,
@@ -214,15 +216,15 @@ class Executor:
 
     async def _call_in_thread(self, context: AnyContext) -> None:
         number = id(context.delivery.lease) if isinstance(context, Context) else id(context.under)
+        note_returned(context, await self._in_thread(number, context.handler.function, _arguments(context)))
+
+    async def _in_thread(self, number: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         occupied = self._occupied[number] = asyncio.Event()
-        vacate = partial(self._vacate, number, occupied)
-        returned, error = await self._threads.call(vacate, context.handler.function, _arguments(context))
+        returned, error = await self._threads.call(partial(self._vacate, number, occupied), function, arguments)
         if error is not None:
             raise error
-        if inspect.isawaitable(returned):
-            # A plain function around an async one: what it returned is the work itself, and unawaited it would count as done.
-            returned = await returned
-        note_returned(context, returned)
+        # A plain function around an async one: what it returned is the work itself, and unawaited it would count as done.
+        return await returned if inspect.isawaitable(returned) else returned
 
     async def _call_in_process(self, context: Watched) -> None:
         await asyncio.sleep(0)  # from now on `finish` waits, and the time runs
