@@ -58,8 +58,7 @@ class JsonCodec:
 
         def decode(fields: Fields) -> Any:
             try:
-                value = fields[1] if len(fields) == 2 and fields[0] == field else _value_of(fields, field)
-                return validate(value)
+                return validate(fields[1] if len(fields) == 2 and fields[0] == field else _value_of(fields, field))
             except (MemoryError, DecodeError):
                 raise  # the first says something about this process, nothing about the entry
             except Exception as error:  # noqa: BLE001 - validators are the user's code; whatever they raise refuses this entry

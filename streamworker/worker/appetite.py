@@ -16,7 +16,7 @@ FIRST_STEP, LONGEST_STEP = 8, 512
 """How many entries of a stream a command asks for at first, and at most: how large they are shows only when they are here."""
 
 MOST_IN_A_SCRIPT = 250
-"""Entries of a pool that one script takes: it costs several times what a command does, and the server serves nobody else meanwhile."""
+"""Entries that one script takes: it costs several times what a command does, and the server serves nobody else meanwhile."""
 
 
 class Appetite:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -73,7 +72,7 @@ class Done(NamedTuple):
 
 def size_of_all(entries: Sequence[Any]) -> int:
     """The bytes of their names and values."""
-    return sum(map(len, chain.from_iterable(map(_fields_of, entries))))
+    return sum([len(b"".join(fields)) for _, fields in entries])
 
 
 def is_plain(handler: Handler) -> bool:

@@ -8,8 +8,8 @@ MOMENT_SECONDS = 0.05
 MOST_AHEAD, AHEAD_OF_A_PLACE = 1_000, 50
 """At most, in all and for each place: what waits here when a worker dies has to run alone, one after another."""
 
-LEAST_INTERVAL_SECONDS = 0.01
-"""Over less than that, how much was done says little."""
+LEAST_INTERVAL_SECONDS, ROUNDS = 0.01, 8
+"""Over less than that, how much was done says little, unless each place has been taken so many times."""
 
 
 class Pace:
@@ -26,7 +26,7 @@ class Pace:
         """
         if self._looked_at is None:
             self._looked_at, self._done = now, done
-        elif (passed := now - self._looked_at) >= LEAST_INTERVAL_SECONDS:
+        elif (passed := now - self._looked_at) >= LEAST_INTERVAL_SECONDS or (passed > 0 and done - self._done >= ROUNDS * places):
             rate = (done - self._done) / passed
             # The longer it is, the less of what was before still counts: after a moment, nothing.
             kept = max(0.0, 0.5 - passed / (2 * MOMENT_SECONDS))

@@ -252,7 +252,8 @@ class Reader:
     async def _fill(self, pools: Sequence[Pool]) -> None:
         """Have the server look from stream to stream until the room is full."""
         self._read_each = False
-        rooms = [Room(pool.ready_keys(self._turns), min(pool.room, MOST_IN_A_SCRIPT)) for pool in pools]
+        most = max(1, MOST_IN_A_SCRIPT // len(pools))
+        rooms = [Room(pool.ready_keys(self._turns), min(pool.room, most)) for pool in pools]
         sent_at = monotonic()
         fresh, refused = await reading.fill(
             self._link, self._group, self._consumer, rooms, most_bytes=self._budget.left, expected_bytes=self._budget.expected
