@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from streamworker.delivery import Lease
 from streamworker.handlers import Handler
-
-_fields_of = itemgetter(1)
 
 
 @dataclass(slots=True, eq=False)
