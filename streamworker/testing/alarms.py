@@ -33,7 +33,7 @@ class Alarms:
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Alarm:
         """Call in so many seconds of the test's time."""
-        alarm = Alarm(self.now_ms + ceil(seconds * 1000), call)
+        alarm = Alarm(self.now_ms + ceil(round(seconds * 1000, 6)), call)
         self._alarms.append(alarm)
         return alarm
 

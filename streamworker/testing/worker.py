@@ -136,9 +136,9 @@ class TestWorker:
     async def advance(self, by: timedelta) -> None:
         """Move the time, and run what comes due on the way, each thing at its own time, until nothing happens any more.
 
-        Retries and schedules come due, entries of workers that have died are taken over when their lease is over, keys of the server end
-        that end by themselves. What a handler waits for by itself, and its timeout, is real time. Raises what the function of a schedule
-        raises.
+        Retries and schedules come due, batches are closed by their `max_wait`, entries of workers that have died are taken over when
+        their lease is over, keys of the server end that end by themselves. What a handler waits for by itself, and its timeout, is real
+        time. Raises what the function of a schedule raises.
         """
         if by < timedelta(0):
             raise ValueError("time does not go back")
@@ -186,7 +186,10 @@ class TestWorker:
     @overload
     async def published(self, stream: str, body_type: type[Body]) -> list[Body]: ...
     async def published(self, stream: str | Destination[Any], body_type: Any = dict[str, str]) -> list[Any]:
-        """The bodies of all entries of a stream, oldest first; as `body_type`, or as text by field."""
+        """The bodies of all entries that are in a stream, oldest first; as `body_type`, or as text by field.
+
+        What a `Retention(delete_when_acked=True)` has removed is not.
+        """
         if isinstance(stream, Destination):
             body_type, stream = stream.body_type, stream.name
         codecs = [handler.codec for handler in self._app.handlers if stream in handler.streams]

@@ -11,10 +11,10 @@ from streamworker.batching import BatchContext
 from streamworker.delivery import ACK, SUCCEEDED, Delivery, Failed, Interrupted, Interruption, Malformed, Outcome
 from streamworker.errors import DecodeError
 from streamworker.handlers import Handler
-from streamworker.observe.deliveries import log_verdict, tells_successes
 from streamworker.policies import judge_entry
 from streamworker.worker.acks import Acks
 from streamworker.worker.batches import Batch
+from streamworker.worker.carrier import Carrier
 from streamworker.worker.chain import WatchedBatch
 from streamworker.worker.crew import Rest
 from streamworker.worker.executor import Executor
@@ -35,7 +35,14 @@ class BatchCarrier:
     """Carries the batches of one consumer. `settled` is told how many entries that a handler has seen have ended."""
 
     def __init__(
-        self, executor: Executor, leases: LeaseKeeper, acks: Acks, gates: Gates, settled: Callable[[int], None], log: Any
+        self,
+        executor: Executor,
+        leases: LeaseKeeper,
+        acks: Acks,
+        carrier: Carrier,
+        gates: Gates,
+        settled: Callable[[int], None],
+        log: Any,
     ) -> None:
         self._executor = executor
         self._leases = leases
@@ -43,7 +50,7 @@ class BatchCarrier:
         self._gates = gates
         self._settled = settled
         self._log = log
-        self._tells_successes = tells_successes(log)
+        self._carrier = carrier
         self._under_way: dict[Batch, Sequence[BatchedTrip]] = {}
 
     def connect(self, start: Start, left: Left, ended: Callable[[Batch], None], hold_room: HoldRoom) -> None:
@@ -160,8 +167,8 @@ class BatchCarrier:
                     self._part_with(trip, of_entry, seconds)
         if good:
             self._acks.gather_all([trip.delivery.lease for trip in good])
-            for trip in good if self._tells_successes else ():
-                log_verdict(self._log, trip.delivery, batch.handler, ACK, seconds)
+            for trip in good if self._carrier.tells_successes else ():
+                self._carrier.tell(trip.delivery, batch.handler, SUCCEEDED, ACK, seconds)
             if batch.handler.kill_switch is not None:
                 self._gates.note_good(batch.handler, batch.began, len(good))
             self._left(good, batch.handler.name)

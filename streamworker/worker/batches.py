@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 
 from streamworker.handlers import Handler
 from streamworker.policies import BatchLimits
@@ -93,6 +94,15 @@ class Line:
         """How many entries the next batch has that waits for nothing but leave to start; 0 where there is none."""
         batch = self._next(now)
         return 0 if batch is None or self.running >= self._places else len(batch.trips)
+
+    def filling(self, now: float) -> int:
+        """How many entries wait for nothing but the time of the open batch, or for others that fill it up."""
+        return 0 if self._closed or self._open is None or self._open.closes_at <= now else len(self._open.trips)
+
+    def ripen(self, at: float) -> None:
+        """That time has come, whatever a clock says that is coarser than this number."""
+        if self._open is not None and self._open.closes_at <= at:
+            self._open.closes_at = -inf
 
     def hasten(self, now: float) -> bool:
         """Let the open batch wait no longer than until now; false where there is none that would."""

@@ -109,7 +109,7 @@ class Carrier:
             if handler.kill_switch is not None:
                 self._gates.note(delivery, handler, ACK, trip.began)
             if self.tells_successes:
-                self._tell(trip, SUCCEEDED, ACK, perf_counter() - trip.began)
+                self.tell(trip.delivery, trip.handler, SUCCEEDED, ACK, perf_counter() - trip.began)
             trip.has_left = True
             self._freed(trip)
             self._settled(1)
@@ -130,7 +130,7 @@ class Carrier:
 
     def tell_success(self, trip: Trip) -> None:
         """Tell that a trip has succeeded that was carried elsewhere."""
-        self._tell(trip, SUCCEEDED, ACK, perf_counter() - trip.began)
+        self.tell(trip.delivery, trip.handler, SUCCEEDED, ACK, perf_counter() - trip.began)
 
     def close(self) -> None:
         """The drain has begun: what breaks off now is left pending."""
@@ -194,15 +194,16 @@ class Carrier:
         else:
             done = await self._settlement.settle(delivery, handler, dead_letter, verdict)
         if done and (self.tells_successes or not isinstance(verdict, Ack)):  # only now, for it may be refused
-            self._tell(trip, outcome, verdict, seconds)
+            self.tell(delivery, handler, outcome, verdict, seconds)
         if handler is not None and handler.kill_switch is not None:
             self._gates.note(delivery, handler, verdict, trip.began)
 
-    def _tell(self, trip: Trip, outcome: Outcome, verdict: Verdict, seconds: float) -> None:
+    def tell(self, delivery: Delivery, handler: Handler | None, outcome: Outcome, verdict: Verdict, seconds: float) -> None:
+        """Say in the log how a delivery ended that took so long, and to whoever wants to see all of them."""
         held_back = isinstance(outcome, Interrupted) and outcome.why is Interruption.HELD_BACK
-        log_verdict(self._log, trip.delivery, trip.handler, verdict, seconds, held_back=held_back)
+        log_verdict(self._log, delivery, handler, verdict, seconds, held_back=held_back)
         if self._witness is not None:
-            self._witness(trip.delivery, trip.handler, outcome, verdict)
+            self._witness(delivery, handler, outcome, verdict)
 
     def _broke_off(self, trip: Trip, error: Exception) -> None:
         self._log.error("delivery.unsettled", stream=trip.delivery.stream, entry_id=trip.delivery.id, exc_info=error)

@@ -72,9 +72,9 @@ class Consumer:
         """What may hold up handlers beside their places."""
         self._carrier = Carrier(plan, executor, self._leases, self._settlement, self.gates, settled, log)
         self._crew = Crew(self._carrier.carry, self._carrier.was_cancelled, self._spawn)
-        self._batches = batches = BatchCarrier(executor, self._leases, self._settlement.acks, self.gates, settled, log)
-        self._batch_crew = Crew(batches.carry, batches.was_cancelled, self._spawn)
         acks = self._settlement.acks
+        self._batches = batches = BatchCarrier(executor, self._leases, acks, self._carrier, self.gates, settled, log)
+        self._batch_crew = Crew(batches.carry, batches.was_cancelled, self._spawn)
         self._lots = lots = LotCarrier(plan, executor, self._leases, acks, self._carrier, pools, settled, self._room_opened, log)
         self._lot_crew = Crew(lots.carry, nothing_broken, self._spawn)
         self._gathering = gathering = Gathering(plan, pools, self.gates, self._batch_crew.start)
@@ -168,8 +168,8 @@ class Consumer:
         self._carrier.be_seen_by(witness)
 
     def be_driven_by(self, clock: Callable[[], float], call_later: CallLater) -> None:
-        """Take the time of gates and of what is retried in its place from these, and not from the event loop."""
-        self._order.be_woken_by(call_later)
+        """Take the time of gates, of batches and of what is retried in its place from these, and not from the event loop."""
+        self._turns.be_driven_by(clock, call_later)
         self.gates.be_driven_by(clock, call_later)
 
     def lose(self, lease: Lease, why: str) -> None:
@@ -187,8 +187,8 @@ class Consumer:
 
     @property
     def at_rest(self) -> int:
-        """How many of the entries that are held wait for a time, of a retry in place or of a gate, or for somebody to resume a handler."""
-        return self._order.at_rest + self.gates.at_rest
+        """How many of the entries that are held wait for a time (of a retry, a batch, a gate), or for somebody to resume a handler."""
+        return self._turns.at_rest + self.gates.at_rest
 
     @property
     def is_still(self) -> bool:

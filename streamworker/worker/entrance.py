@@ -20,11 +20,13 @@ Heard: TypeAlias = "Callable[[Entrance], None]"
 
 
 class Waiting(NamedTuple):
-    """What waits for a handler: how many deliveries, and how many of them would start now if the gate let them; and how many run."""
+    """What waits for a handler: how many deliveries, and how many of them would start now if the gate let them; how many run; and how many
+    wait behind those that wait, because of their order."""
 
     total: Callable[[], int]
     next: Callable[[], int]
     running: Callable[[], int] = lambda: 0
+    behind: Callable[[], int] = lambda: 0
 
 
 class Entrance:

@@ -138,14 +138,14 @@ class Gates:
     @property
     def at_rest(self) -> int:
         """How many of the entries that are held wait for a gate that only time, or somebody else, will open."""
-        return sum(entrance.waiting.total() for entrance in self.active.values() if entrance.is_at_rest)
+        return sum(one.waiting.total() + one.waiting.behind() for one in self.active.values() if one.is_at_rest)
 
     def holds_up(self, stream: str, group: str) -> bool:
         """Whether what is in this stream is not read for this group, because only time, or somebody else, will open a gate."""
         if group != self._group or stream not in self._handlers_on:
             return False
         entrances = [self.active.get(handler.name) for handler in self._handlers_on[stream].handlers]
-        return all(one is not None and one.is_at_rest and one.room == 0 for one in entrances)
+        return all(one is not None and one.is_at_rest and (one.room == 0 or not one.pool.is_read) for one in entrances)
 
     @property
     def resting(self) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from streamworker.worker.batches import Batch, Line
 from streamworker.worker.gates import Gates
+from streamworker.worker.order import CallLater, Timer
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.trips import BatchedTrip, Trip
@@ -31,14 +32,20 @@ class Gathering:
         self._isolation = plan.isolation
         self._budget = plan.budget
         self._loop = asyncio.get_running_loop()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._clock: Callable[[], float] = self._loop.time
+        self._call_later: CallLater = self._loop.call_later
+        self._timers: dict[str, Timer] = {}
         self._joined: set[Trip] = set()
+
+    def be_driven_by(self, clock: Callable[[], float], call_later: CallLater) -> None:
+        """Take the time from these, in place of the event loop."""
+        self._clock, self._call_later = clock, call_later
 
     def add(self, trip: BatchedTrip, name: str) -> None:
         """Put a delivery into its handler's batch."""
         self._pool_of[name].lanes.enter_beside()
         line = self._lines[name]
-        now = self._loop.time()
+        now = self._clock()
         if line.put(trip, now):
             self._start_what_may(name, line, now)
         if self._budget.left == 0 and line.hasten(now):
@@ -46,7 +53,7 @@ class Gathering:
 
     def start_what_may(self) -> None:
         """Start every batch that has a place and need not wait any longer."""
-        now = self._loop.time()
+        now = self._clock()
         for name, line in self._lines.items():
             self._start_what_may(name, line, now)
 
@@ -110,14 +117,21 @@ class Gathering:
 
     def due(self, name: str) -> int:
         """How many of them wait for nothing but leave to start, together."""
-        return self._lines[name].due(self._loop.time())
+        return self._lines[name].due(self._clock())
+
+    @property
+    def at_rest(self) -> int:
+        """How many entries wait for nothing but the time of the batch that they are in; those behind a gate that is at rest count there."""
+        now, gates = self._clock(), self._gates
+        open_ones = ((gates.get(name), line.filling(now)) for name, line in self._lines.items())
+        return sum(entries for gate, entries in open_ones if gate is None or not gate.is_at_rest)
 
     def _release(self, name: str) -> None:
         line = self._lines[name]
         line.release()
         if self._ceiling is not None:
             self._ceiling.freed()
-        self._start_what_may(name, line, self._loop.time())
+        self._start_what_may(name, line, self._clock())
 
     def _start_what_may(self, name: str, line: Line, now: float) -> None:
         if self._isolation.wanted:
@@ -135,9 +149,11 @@ class Gathering:
     def _look_at(self, name: str, due_at: float) -> None:
         if name in self._timers:
             self._timers[name].cancel()
-        self._timers[name] = self._loop.call_at(due_at, partial(self._look, name))
+        look, seconds = partial(self._look, name, due_at), round(due_at - self._clock(), 6)
+        self._timers[name] = self._call_later(seconds, look) if seconds > 0 else self._loop.call_soon(look)
 
-    def _look(self, name: str) -> None:
+    def _look(self, name: str, due_at: float) -> None:
         """A timer that was set for a batch which has gone by now serves the next one."""
         del self._timers[name]
-        self._start_what_may(name, self._lines[name], self._loop.time())
+        self._lines[name].ripen(due_at)
+        self._start_what_may(name, self._lines[name], self._clock())

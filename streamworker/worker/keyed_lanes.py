@@ -57,6 +57,11 @@ class KeyedLanes(Generic[Item]):
             return 0
         return sum(len(line) for key, line in self._lines.items() if line[0].resting and key not in self._running)
 
+    @property
+    def behind_ready(self) -> int:
+        """How many items wait behind those that wait for nothing but a place; none while the lanes are closed."""
+        return 0 if self.closed else sum(len(self._lines[key]) - 1 for key in self._open)
+
     def has_earlier(self, key: Hashable, place: Place) -> bool:
         """Whether one of this key runs, or an earlier one than this waits."""
         return key in self._running or (key in self._lines and self._lines[key][0].place < place)

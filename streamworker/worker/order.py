@@ -96,6 +96,10 @@ class Order:
         """How many deliveries of a handler wait for nothing but leave to start."""
         return self._of[name].lanes.ready
 
+    def behind_ready(self, name: str) -> int:
+        """How many deliveries of a handler wait for earlier ones of their key that wait for nothing but leave to start."""
+        return self._of[name].lanes.behind_ready
+
     def be_woken_by(self, call_later: CallLater) -> None:
         """Have this call when a retry is due, in place of the event loop."""
         self._call_later = call_later

@@ -69,6 +69,11 @@ class Pool:
         return PartOfPool([binding for binding, _ in some], self.lanes, whole=self, free=least)
 
     @property
+    def is_read(self) -> bool:
+        """Whether any of its streams is read, with what waits here and runs here now."""
+        return self.is_worth_reading or self.part_with_room() is not None
+
+    @property
     def width(self) -> int:
         """How many keys `ready_keys` has."""
         return 2 * len(self.readable)

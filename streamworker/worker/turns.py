@@ -10,7 +10,7 @@ from streamworker.handlers import Handler
 from streamworker.worker.entrance import Waiting
 from streamworker.worker.gathering import Gathering
 from streamworker.worker.lanes import Lanes
-from streamworker.worker.order import Order
+from streamworker.worker.order import CallLater, Order
 from streamworker.worker.plan import Plan
 from streamworker.worker.pools import Pool
 from streamworker.worker.trips import Start, Trip
@@ -27,6 +27,16 @@ class Turns:
         self._order = order
         self._gathering = gathering
         self._start = start
+
+    def be_driven_by(self, clock: Callable[[], float], call_later: CallLater) -> None:
+        """Take the time of batches and of what is retried in its place from these, and not from the event loop."""
+        self._order.be_woken_by(call_later)
+        self._gathering.be_driven_by(clock, call_later)
+
+    @property
+    def at_rest(self) -> int:
+        """How many entries wait for the time of a retry in place, or of a batch."""
+        return self._order.at_rest + self._gathering.at_rest
 
     def start_what_may(self) -> None:
         """Start every waiting delivery whose lane has a free place, unless somebody is to be alone."""
@@ -72,7 +82,8 @@ class Turns:
             batches = self._gathering
             return Waiting(lambda: batches.waiting(name), lambda: batches.due(name), lambda: batches.running(name))
         count = partial(self._order.ready if handler.key_of is not None else lanes.waiting, name)
-        return Waiting(count, lambda: min(count(), lanes.idle(name)), lambda: lanes.running(name))
+        waiting = Waiting(count, lambda: min(count(), lanes.idle(name)), lambda: lanes.running(name))
+        return waiting if handler.key_of is None else waiting._replace(behind=partial(self._order.behind_ready, name))
 
     def put_aside(self, handler: Handler, pool: Pool, outcome: Callable[[str], Interrupted]) -> None:
         """Let go what waits for this handler; but what has an order waits on, for it would lose that."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,25 @@ async def test_a_rate_is_kept_in_the_tests_time(redis_url: str | None, limit: Ra
         await worker.advance(2 * interval * 1.2)
         assert {"0", "1", "2", "3"} == {*ran}
         assert all(record.attempt == 1 for record in worker.deliveries())
+
+
+@pytest.mark.parametrize("options", [{}, {"ordering_key": "of"}, {"kill_switch": KillSwitch()}], ids=str)
+async def test_a_fast_rate_lets_the_rest_wait(options: dict[str, Any]) -> None:
+    """Its burst runs at once; what is here, in the stream or behind an earlier one of its key waits for the test's time to go on."""
+    app, ran = an_app(), []
+
+    @app.handler("calls", rate_limit=RateLimit(200, burst=50), **options)
+    async def call(body: dict[str, str]) -> None:
+        ran.append(body["n"])
+
+    async with TestWorker(app) as worker:
+        for n in range(120):
+            await worker.publish("calls", {"n": str(n), "of": "a"})
+        await worker.run_until_idle()
+        assert 25 < len(ran) <= 50
+
+        await worker.advance(SECOND)
+        assert {str(n) for n in range(120)} == {*ran}
 
 
 async def test_a_paused_handler_waits_for_its_resume(redis_url: str | None) -> None:
@@ -118,6 +138,25 @@ async def test_a_kill_switch_rests_and_tries_one(redis_url: str | None) -> None:
         await worker.advance(MINUTE)
         assert {str(n) for n in range(10)} == {*ran}
         assert max(record.attempt for record in worker.deliveries()) <= 3
+
+
+async def test_what_has_an_order_waits_behind_a_kill_switch(redis_url: str | None) -> None:
+    """The first of a key waits for the end of the rest, and the others for the first; then all of them run, in their order."""
+    app, ran = an_app(), []
+
+    @app.handler("calls", kill_switch=KillSwitch(after=2, share=0.5, rest=MINUTE), ordering_key="of", concurrency=1)
+    async def call(body: dict[str, str]) -> None:
+        ran.append(body["n"])
+
+    async with TestWorker(app, redis_url=redis_url) as worker:
+        worker.fail_next(call, ConnectionError("down"), times=2)
+        for n in range(6):
+            await worker.publish("calls", {"n": str(n), "of": "a"})
+        await worker.advance(10 * SECOND)
+        assert [] == ran
+
+        await worker.advance(MINUTE)
+        assert ["0", "1", "2", "3", "4", "5"] == ran
 
 
 async def test_a_rejection_is_no_reason_to_rest(redis_url: str | None) -> None:
