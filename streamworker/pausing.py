@@ -21,9 +21,10 @@ class Pausing:
     _where: Callable[[], Endpoint]
 
     async def pause(self, handler: str | HandlerFunction, *, reason: str = "") -> bool:
-        """Let nothing of this handler start any more, in any process, until `resume`; false when it was paused, and has a new reason now.
+        """Let nothing of this handler start any more, in any process, until `resume`; false when it was paused before.
 
-        What runs goes on. Each process sees it within about two seconds. Raises `SetupError` for a handler that there is not.
+        What runs goes on. Each process sees it within about two seconds. One that was paused keeps its reason unless there is a new one.
+        Raises `SetupError` for a handler that there is not.
         """
         found = handler_called(self.handlers, handler)
         async with self._linked() as link:

@@ -10,7 +10,7 @@ import typer
 from streamworker.app import StreamWorker
 from streamworker.cli.options import Output
 from streamworker.cli.session import Session, session
-from streamworker.cli.showing import for_people, moment_text, print_rows
+from streamworker.cli.showing import for_people, print_rows
 from streamworker.errors import SetupError
 from streamworker.flow import KillSwitch, RateLimit
 from streamworker.handlers import Handler
@@ -76,7 +76,7 @@ def _row(handler: Handler, pause: Pause | None) -> Sequence[object]:
         " ".join(handler.streams),
         handler.group,
         "going on" if pause is None else "paused",
-        None if pause is None else moment_text(pause.since),
+        None if pause is None else f"{pause.since:%Y-%m-%d %H:%M:%S}Z",
         None if pause is None else pause.reason,
         describe_rate(handler.rate_limit),
         describe_switch(handler.kill_switch),

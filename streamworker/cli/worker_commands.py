@@ -171,7 +171,7 @@ def dev(
 @cli.command()
 def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> None:
     """Print handlers, schedules and listeners with their streams and policies; touches no server. Exits with 2 when something is wrong."""
-    from streamworker.cli.companion_tables import print_companions
+    from streamworker.cli.companion_tables import print_bounds, print_companions
     from streamworker.cli.handler_table import print_handlers
     from streamworker.cli.showing import counted
     from streamworker.loading import load_app
@@ -182,6 +182,7 @@ def check(target: Target, factory: Factory = False, app_dir: AppDir = ".") -> No
         settings = application.settings()
         chosen = choose_handlers(application.handlers, settings, may_be_none=application.works_without_handlers)
         print_handlers(application, settings, chosen)
+        print_bounds(application, chosen)
         beside = print_companions(application)
         streams = {stream for handler in chosen for stream in handler.streams}
         groups = {handler.group for handler in chosen}

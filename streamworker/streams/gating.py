@@ -37,11 +37,12 @@ async def ask_for_permits(link: Link, place: tuple[str, str, str], timing: Timin
 
 
 async def pause(link: Link, stream: str, group: str, handler: str, reason: str) -> bool:
-    """Pause a handler in all processes; false when it was, and then its reason is the new one."""
+    """Pause a handler in all processes; false when it was, and then its reason is the new one, where there is one."""
     key, known = keys_of(stream, group).paused, await paused(link, stream, group)
     seconds, micros = await link.call("TIME")
     since_ms = round(known[handler].since.timestamp() * 1000) if handler in known else int(seconds) * 1000 + int(micros) // 1000
-    await link.call("HSET", key, handler, f"{since_ms} {reason}")
+    kept = known[handler].reason if handler in known and not reason else reason
+    await link.call("HSET", key, handler, f"{since_ms} {kept}")
     return handler not in known
 
 

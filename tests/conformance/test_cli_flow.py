@@ -11,7 +11,7 @@ from tests.command_line import NOBODY, records, run
 
 APP = """
 from datetime import timedelta
-from streamworker import KillSwitch, RateLimit, StreamWorker
+from streamworker import KillSwitch, RateLimit, Retention, StreamWorker
 
 app = StreamWorker(group="billing")
 
@@ -31,9 +31,10 @@ def program(tmp_path: Path) -> Path:
 
 
 def test_a_handler_is_paused_shown_and_resumed(server, redis_client, program):
-    """By its name; said again, nothing changes but the reason."""
+    """By its name; said again, nothing changes but the reason, where there is a new one."""
     paused = run("pause", program, "--handler", "charge", "--reason", "bank\nholiday", url=server.url)
     again = run("pause", program, "--handler", "charge", "--reason", "still", url=server.url)
+    run("pause", program, "--handler", "charge", url=server.url)
     charge, count = records(run("handlers", program, "-o", "json", url=server.url))
 
     assert (0, "charge: paused\n") == (paused.exit_code, paused.stdout)
@@ -54,6 +55,18 @@ def test_the_table_says_since_when_and_why(server, program):
 
     assert 2 == table.count("paused")
     assert "maint" in table
+
+
+def test_check_shows_what_bounds_a_handler_and_a_stream(program):
+    """Without a server: rates, kill switches, retentions."""
+    program.write_text(APP + "\napp.stream('orders', dict[str, str], retention=Retention(max_length=1000))\n")
+    result = run("check", program)
+
+    assert 0 == result.exit_code
+    assert ["charge", "100", "per", "1s,", "burst", "100", "at", "50%", "of", "20,", "for", "30s"] in [
+        line.split() for line in result.stdout.splitlines()
+    ]
+    assert ["orders", "up", "to", "1000", "entries"] in [line.split() for line in result.stdout.splitlines()]
 
 
 def test_an_unknown_handler_is_answered_with_the_one_that_was_meant(server, program):
