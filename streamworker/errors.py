@@ -127,6 +127,7 @@ class Retry(Exception):
     """
 
     def __init__(self, reason: str = "", *, after: timedelta | None = None) -> None:
+        _need_reason("Retry", reason)
         if after is not None:
             _need_duration("Retry", after)
         super().__init__(reason)
@@ -137,6 +138,7 @@ class Snooze(Exception):
     """Raised by a handler: try this entry again after `after`; does not count as an attempt."""
 
     def __init__(self, reason: str = "", *, after: timedelta) -> None:
+        _need_reason("Snooze", reason)
         _need_duration("Snooze", after)
         super().__init__(reason)
         self.after = after
@@ -164,6 +166,13 @@ class HandlerFailed(StreamWorkerError):
 
 class HandlerDied(StreamWorkerError):
     """The process in which a handler ran has ended under it; the text says how."""
+
+
+def _need_reason(word: str, reason: object) -> None:
+    if isinstance(reason, (int, float, timedelta)):
+        raise SetupError(
+            f"{word}({reason!r}) has a number where its reason stands: write {word}(after=timedelta(seconds=30)) to say when"
+        )
 
 
 def _need_duration(word: str, after: object) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from streamworker.codecs import Codec
 from streamworker.codecs.replies import request_headers
 from streamworker.delivery import Outgoing, PublishOptions
+from streamworker.destination import Destination
 from streamworker.errors import EncodeError
 from streamworker.posting import LARGEST_VALUE, PLAIN, Posting, Posts, SendOptions, split
 from streamworker.streams.keys import tag
@@ -22,18 +23,18 @@ def encode_outgoing(codec: Codec, stream: str, body: Any, **options: Unpack[Publ
     check_stream(stream)
     if not options:
         return Outgoing(stream, codec.encode(body, _NO_HEADERS))
-    headers, max_length = _said(**options)
+    headers, max_length = publish_options(**options)
     return Outgoing(stream, codec.encode(body, headers), max_length)
 
 
-def _said(
+def publish_options(
     *,
     type: str | None = None,  # noqa: A002  # the word that users know
     headers: Mapping[str, str] | None = None,
     key: str | None = None,
     max_length: int | None = None,
 ) -> tuple[Mapping[str, str], int | None]:
-    """All headers, and the length to trim to. Raises `EncodeError`."""
+    """All headers, and the length to trim to. Raises `EncodeError`; its name stands in the `TypeError` for an option that there is not."""
     if max_length is not None and (isinstance(max_length, bool) or not isinstance(max_length, int) or not 1 <= max_length < 2**63):
         raise EncodeError(f"max_length is a whole number of at least 1, or None to keep all, not {max_length!r}")
     written = {} if headers is None else dict(headers)
@@ -59,7 +60,8 @@ def encode_request(codec: Codec, stream: str, body: Any, reply_to: str, correlat
 def check_stream(stream: object) -> None:
     """See that this can be a stream's name. Raises `EncodeError` or `SetupError`."""
     if not isinstance(stream, str) or not stream:
-        raise EncodeError(f"a stream's name is a non-empty string, not {stream!r}")
+        repair = ": call its own publish, or write its name" if isinstance(stream, Destination) else ""
+        raise EncodeError(f"a stream's name is a non-empty string, not {stream!r}{repair}")
     try:
         stream.encode()
     except UnicodeEncodeError:
@@ -79,7 +81,7 @@ def encode_many(
         if ways.get("dedupe_window") is not None:
             raise EncodeError("dedupe_window says how long dedupe_ids are remembered: give them too")
         posts = Posts(**ways) if ways else PLAIN
-        headers, max_length = _said(**entry)
+        headers, max_length = publish_options(**entry)
         for position, body in enumerate(bodies):
             try:
                 yield posts.of(Outgoing(stream, codec.encode(body, headers), max_length))
@@ -92,7 +94,7 @@ def encode_many(
     if len(listed) != len(ids):
         raise EncodeError(f"there are {len(listed):,} bodies and {len(ids):,} dedupe_ids: give one for each")
     posts = Posts(**{**ways, "dedupe_id": ids[0]}) if ids else Posts()
-    headers, max_length = _said(**entry)
+    headers, max_length = publish_options(**entry)
     for position, (body, dedupe_id) in enumerate(zip(listed, ids, strict=True)):
         try:
             yield posts.of(Outgoing(stream, codec.encode(body, headers), max_length), dedupe_id)
@@ -103,7 +105,7 @@ def encode_many(
 def packed_many(codec: Codec, stream: str, bodies: Iterable[Any], entry: PublishOptions) -> Iterator[bytes]:
     """The commands that add these, where nothing is said but what belongs to the entries. Raises `EncodeError`."""
     check_stream(stream)
-    headers, max_length = _said(**entry)
+    headers, max_length = publish_options(**entry)
     head = xadd_head(stream, max_length)
     encode = codec.encode
     for position, body in enumerate(bodies):

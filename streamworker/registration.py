@@ -93,6 +93,8 @@ def _check_options(name: str, options: HandlerOptions) -> None:
     for option in options.keys() - known.keys():
         near = get_close_matches(option, known, n=1)
         hint = f"did you mean {near[0]}=?" if near else f"there are {', '.join(sorted(known))}"
+        if option in RetryPolicy.__dataclass_fields__:
+            hint = f"write retry=RetryPolicy({option}=…)"
         raise SetupError(f"handler {name!r}: there is no option {option}=; {hint}")
 
 
@@ -256,10 +258,16 @@ def keys_given(keys: Iterable[str] | None) -> tuple[str, ...] | None:
     return None if keys is None else (keys,) if isinstance(keys, str) else tuple(keys)
 
 
+_EXAMPLES: Mapping[type[object], str] = {
+    RetryPolicy: "RetryPolicy(max_attempts=3)",
+    DeadLetterPolicy: "DeadLetterPolicy(keep_last=10_000)",
+}
+
+
 def checked(name: str, value: Any, kind: type[Policy]) -> Policy:
     """The policy that was given, or the default one where none was."""
     if value is None:
         return kind()
     if not isinstance(value, kind):
-        raise SetupError(f"{name} is a {kind.__name__}, not {value!r}")
+        raise SetupError(f"{name} is a {kind.__name__}, such as {_EXAMPLES[kind]}, not {value!r}")
     return value

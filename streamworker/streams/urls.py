@@ -47,6 +47,8 @@ def fault_of(url: str) -> str | None:
         query = parse_qs(parts.query, keep_blank_values=True)
     except ValueError:
         return None
+    if "://" not in url:
+        return "it does not begin with redis://, rediss:// or unix://"
     if query.keys() - TAKEN - IGNORED:
         return f"its query has an option that is not known: there are {', '.join(sorted(TAKEN))}"
     if not _HOST.fullmatch(parts.hostname or ""):

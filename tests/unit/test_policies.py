@@ -427,3 +427,11 @@ def test_a_wrong_argument_fails_with_a_sentence(make: Callable[[], Any], says: s
 def test_give_up_on_takes_one_class_or_several(given: Any) -> None:
     """Whatever was given, a tuple of classes is kept."""
     assert (ValueError,) == RetryPolicy(give_up_on=given).give_up_on
+
+
+@pytest.mark.parametrize("word", [Retry, Snooze])
+@pytest.mark.parametrize("number", [5, 2.5, timedelta(seconds=5)], ids=str)
+def test_a_number_is_no_reason_to_wait(word: type[Retry | Snooze], number: Any) -> None:
+    """Who means seconds is told how to say when."""
+    with pytest.raises(SetupError, match=rf"write {word.__name__}\(after=timedelta"):
+        word(number, after=timedelta(seconds=1))

@@ -183,6 +183,7 @@ def test_what_wins_over_the_file_is_not_read_from_it(tmp_path: Path) -> None:
     [
         ("redis://localhost:6379/1x", "redis://localhost:6379 as Redis URL: its database is not a number"),
         ("redis://localhost:6379/x", "its database is not a number"),
+        ("localhost:6379", "it does not begin with redis://"),
         ("redis://localhost:6379/1/2", "its database is not a number"),
         ("redis://localhost:6379?db=abc", "its database is not a number"),
         ("redis://localhost:6379?db=", "its database is not a number"),
