@@ -11,7 +11,7 @@ from streamworker.handlers import Handler, HandlerFunction
 from streamworker.streams import gating
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.gating import Pause
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 
 class Pausing:

@@ -12,8 +12,9 @@ from streamworker.errors import ConnectionLost, NotConfirmed, ServerError, Strea
 from streamworker.posting import Durability, Posting, chunks, weights_of
 from streamworker.streams import publishing
 from streamworker.streams.connections import Endpoint
+from streamworker.streams.link import Link
 from streamworker.streams.packing import pack
-from streamworker.streams.wire import Link, Reply, Wire
+from streamworker.streams.wire import Reply, Wire
 
 CHUNK = 500
 CHUNK_BYTES = 2**20

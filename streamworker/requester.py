@@ -17,8 +17,8 @@ from streamworker.streams import asking
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import Remedy, remedy_for
 from streamworker.streams.keys import reply_key
+from streamworker.streams.link import Link
 from streamworker.streams.publishing import explained
-from streamworker.streams.wire import Link
 
 PAUSE_SECONDS = 0.25
 """After a connection was lost that replies come over; nobody waits for longer than his timeout anyway."""

@@ -13,7 +13,7 @@ from streamworker.delivery import Entry, Fields, History, Reason
 from streamworker.errors import DecodeError
 from streamworker.streams import dead_letters, inspecting
 from streamworker.streams.keys import GroupKeys, keys_of
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 PAGE = 500
 """Dead letters per read."""

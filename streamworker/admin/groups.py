@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from streamworker.errors import ServerError, SetupError
 from streamworker.streams import groups, inspecting
 from streamworker.streams.keys import keys_of
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 MOST_NAMED = 5
 

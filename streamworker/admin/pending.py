@@ -12,7 +12,7 @@ from streamworker.errors import DecodeError, ServerError, SetupError
 from streamworker.streams import groups, inspecting, reading
 from streamworker.streams.inspecting import PendingEntry
 from streamworker.streams.keys import GroupKeys, keys_of
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 STREAM, RETRY = "stream", "retry"
 

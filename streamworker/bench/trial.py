@@ -23,7 +23,7 @@ from streamworker.settings import Settings
 from streamworker.streams import inspecting
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.keys import keys_of
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.process import WorkerProcess
 
 Result = TypeVar("Result")

@@ -31,7 +31,7 @@ from streamworker.delivery import Fields, Reason
 from streamworker.errors import SetupError
 from streamworker.observe.printing import printable
 from streamworker.streams import inspecting
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 _LEFT_BEHIND = "; if it had a group whose dead letters are still there, name it with --group"
 _ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")

@@ -10,7 +10,7 @@ from streamworker.cli.options import Output
 from streamworker.cli.printing import print_json
 from streamworker.cli.showing import age_of, counted, for_people, in_short, milliseconds, print_rows, say
 from streamworker.streams import inspecting
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 
 async def show_pending(

@@ -17,7 +17,7 @@ from streamworker.errors import ConnectionLost, ServerError, SetupError, Unreach
 from streamworker.settings import Settings, from_environment
 from streamworker.streams import inspecting
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 Result = TypeVar("Result")
 

@@ -17,7 +17,7 @@ from streamworker.delivery import Entry
 from streamworker.errors import ConnectionLost, ServerError, SetupError
 from streamworker.streams import groups, inspecting
 from streamworker.streams.faults import Remedy, remedy_for
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.bindings import before
 

@@ -17,7 +17,7 @@ from streamworker.demo.workers import Worker
 from streamworker.errors import StreamWorkerError
 from streamworker.streams import groups, inspecting, publishing
 from streamworker.streams.keys import GroupKeys, keys_of, name_claim
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 LOOK_AGAIN = timedelta(milliseconds=50)
 START_WITHIN = timedelta(seconds=15)

@@ -14,7 +14,7 @@ from streamworker.demo.ledger import Ledger
 from streamworker.demo.story import LOOK_AGAIN, Count, Story, Stuck
 from streamworker.demo.workers import Worker
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 STREAM = "orders"
 CONSUMERS = ("worker-1", "worker-2")

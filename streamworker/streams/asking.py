@@ -7,8 +7,8 @@ from datetime import timedelta
 from streamworker.delivery import Outgoing
 from streamworker.entries import Entry
 from streamworker.streams.inspecting import follow
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Link
 
 BLOCK_MS = 2_000
 PAGE = 100

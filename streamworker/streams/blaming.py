@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams.keys import GroupKeys
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 
 async def with_its_key(link: Link, keys: GroupKeys, error: ConnectionLost | ServerError) -> ConnectionLost | ServerError | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamworker.streams.keys import GroupKeys
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Link
 
 
 async def replay(link: Link, keys: GroupKeys, dead_letter_id: str, envelope: bytes) -> bool:

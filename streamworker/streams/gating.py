@@ -9,8 +9,9 @@ from typing import NamedTuple
 from streamworker.flow import Timing
 from streamworker.streams.faults import answered
 from streamworker.streams.keys import keys_of, rate_key
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Link, Reply
+from streamworker.streams.wire import Reply
 
 
 class Granted(NamedTuple):

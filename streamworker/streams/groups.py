@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from streamworker.errors import ServerError
 from streamworker.streams.keys import GroupKeys
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Link
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What redis-py knows of a connection and does not tell: when bytes come in, and which replies are here already.
+"""What redis-py knows of a connection and does not tell: the bytes that come in, and which replies are here already.
 
 Both look into private parts of it, so both do without where they are not as expected: then only speed, or patience, is lost.
 """
@@ -14,18 +14,26 @@ from redis.asyncio.connection import AbstractConnection
 from streamworker.streams.parsing import NOT_YET, Parser
 
 
-def on_bytes(connection: AbstractConnection, heard: Callable[[], None]) -> None:
-    """Call `heard` whenever bytes come in, a reply's first ones as well as its last; redis-py tells of whole replies only."""
+def on_bytes(connection: AbstractConnection, heard: Callable[[bytes], bool]) -> None:
+    """Call `heard` with whatever bytes come in; what it answers true for is not given to redis-py, which then only hears of the end."""
     reader = getattr(connection, "_reader", None)
     if not isinstance(reader, asyncio.StreamReader):
         return  # a server inside this process, as some tests have it, is never silent
     feed = reader.feed_data
 
     def feed_data(data: Any) -> None:
-        heard()
-        feed(data)
+        if not heard(data):
+            feed(data)
 
     reader.feed_data = feed_data  # type: ignore[method-assign]
+
+
+def feeder(connection: AbstractConnection) -> Callable[[bytes], None] | None:
+    """What gives bytes to the connection's parser, whose replies `replies_here` takes; `None` where only redis-py can."""
+    parser = getattr(connection, "_parser", None)
+    feed: Callable[[bytes], None] | None = getattr(getattr(parser, "_reader", None), "feed", None)
+    known = isinstance(parser, Parser) or _what_says_none() is not None
+    return feed if known else None
 
 
 def replies_here(connection: AbstractConnection) -> Callable[[], Any]:

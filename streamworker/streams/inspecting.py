@@ -9,7 +9,7 @@ from typing import Any
 
 from streamworker.delivery import Entry
 from streamworker.errors import ConnectionLost, ServerError
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 PAGE_SECONDS = 30.0
 """How long a page of entries may take: they can be large, and the way to the server slow."""

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from streamworker.entries import Entry
 from streamworker.streams.inspecting import PAGE_SECONDS, follow
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Link
 
 
 class Place(NamedTuple):

@@ -7,8 +7,8 @@ from datetime import timedelta
 from streamworker.delivery import Lease
 from streamworker.effects import Write
 from streamworker.streams.keys import GroupKeys
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Link
 
 CLAIMED_AT_LEAST = timedelta(days=1)
 """A claim outlives the handler that it is for; where none comes to an end in a day, the next may begin."""

@@ -16,9 +16,10 @@ from streamworker.errors import ConnectionLost, PublishFailed, ServerError, Stre
 from streamworker.posting import MILLISECOND, WINDOW, Durability, Posting
 from streamworker.streams.faults import sentence
 from streamworker.streams.keys import once_key, schedule_keys
+from streamworker.streams.link import Link
 from streamworker.streams.packing import Argument
 from streamworker.streams.scripts import Script, on_virtual_time, script
-from streamworker.streams.wire import Link, Reply
+from streamworker.streams.wire import Reply
 
 _MINE = "1"
 """The one id of each producer (IDMP): a producer for each dedupe id, because a server keeps but few ids of one producer."""

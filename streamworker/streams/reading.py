@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from streamworker.entries import Entry, Fields
 from streamworker.errors import ServerError
 from streamworker.streams.faults import answered
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Argument, Link, Reply
+from streamworker.streams.wire import Argument, Reply
 
 READ_MARGIN_SECONDS = 3.0
 """How much longer than its BLOCK a read may be without any answer before the connection counts as dead."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from streamworker.streams.keys import GroupKeys
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Argument, Link
+from streamworker.streams.wire import Argument
 
 CLAIM, NOW = "streamworker:testing:claim", "streamworker:testing:now"
 

@@ -9,8 +9,9 @@ from streamworker.errors import ServerError
 from streamworker.streams import inspecting
 from streamworker.streams.faults import answered
 from streamworker.streams.keys import schedule_keys
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Link, Reply
+from streamworker.streams.wire import Reply
 
 
 class Added(NamedTuple):

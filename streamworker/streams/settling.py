@@ -9,8 +9,9 @@ from typing import Any
 from streamworker.delivery import Fields, Lease, Outgoing
 from streamworker.effects import Write
 from streamworker.streams.keys import GroupKeys
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Argument, Link
+from streamworker.streams.wire import Argument
 
 
 @dataclass(frozen=True, slots=True)

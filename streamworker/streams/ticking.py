@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from streamworker.delivery import Outgoing
 from streamworker.streams.keys import tick_key
+from streamworker.streams.link import Link
 from streamworker.streams.packing import Argument
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Link
 
 
 class Clock(NamedTuple):

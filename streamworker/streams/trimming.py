@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from streamworker.retention import Retention
+from streamworker.streams.link import Link
 from streamworker.streams.packing import Argument
 from streamworker.streams.scripts import script
-from streamworker.streams.wire import Link
 
 PAGE = 1_000
 """How many entries one step removes at most."""

@@ -16,12 +16,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
 from streamworker.streams.connections import CONNECT_SECONDS, Endpoint
-from streamworker.streams.faults import Remedy, answers_nobody, remedy_for, translate
-from streamworker.streams.hearing import on_bytes, replies_here
+from streamworker.streams.faults import Remedy, remedy_for, translate
+from streamworker.streams.hearing import feeder, on_bytes, replies_here
 from streamworker.streams.packing import Argument as Argument
 from streamworker.streams.packing import pack
 from streamworker.streams.parsing import NOT_YET
-from streamworker.streams.recovery import Recovery
 
 Reply: TypeAlias = Any
 
@@ -55,7 +54,7 @@ class Wire:
         self._watchdog: asyncio.TimerHandle | None = None
         self.broken: ConnectionLost | None = None
         self._heard_at = self._loop.time()
-        self._next_here = replies_here(connection)
+        self._next_here, self._feed = replies_here(connection), feeder(connection)
         on_bytes(connection, self._hear)
         self._tasks = [self._loop.create_task(self._write()), self._loop.create_task(self._read())]
 
@@ -135,16 +134,21 @@ class Wire:
                 return self._break(translate(error))
 
     async def _read(self) -> None:
+        """Take replies the way of redis-py: where there is no other, and to hear of the connection's end."""
         while self.broken is None:
             try:
                 self._answer(await self._connection.read_response(disable_decoding=True))
             except (RedisError, OSError) as error:
                 self._fail(error)
-            while self.broken is None and (reply := self._next_here()) is not NOT_YET:
-                if isinstance(reply, RedisError):
-                    self._fail(reply)
-                else:
-                    self._answer(reply)
+            self._answer_all()
+
+    def _answer_all(self) -> None:
+        """Hand on all replies that are here."""
+        while self.broken is None and (reply := self._next_here()) is not NOT_YET:
+            if isinstance(reply, RedisError):
+                self._fail(reply)
+            else:
+                self._answer(reply)
 
     def _fail(self, error: RedisError | OSError) -> None:
         """An error in place of a reply, or of the connection."""
@@ -175,8 +179,17 @@ class Wire:
         else:
             future.set_result(reply)
 
-    def _hear(self) -> None:
+    def _hear(self, data: bytes) -> bool:
+        """Bytes have come; their replies are handed on at once where we can read them, and not a turn of the loop later."""
         self._heard_at = self._loop.time()
+        if self._feed is None:
+            return False
+        try:
+            self._feed(data)
+            self._answer_all()
+        except RedisError as error:
+            self._fail(error)
+        return True
 
     @property
     def _deadline(self) -> float:
@@ -211,82 +224,3 @@ class Wire:
             else:
                 waiting.future.set_result(waiting.replies + [lost] * (waiting.count - len(waiting.replies)))
         self._waiting.clear()
-
-
-class Link:
-    """A wire that is opened when first needed and opened anew after it broke. It never repeats a command.
-
-    `recovery` is told when the server answers again after it did not. Where it does not open `by_itself`, only `connect` does, for one who
-    must know of each new connection.
-    """
-
-    def __init__(self, endpoint: Endpoint, recovery: Recovery | None = None, *, by_itself: bool = True) -> None:
-        self.endpoint = endpoint
-        self._by_itself = by_itself
-        self.recovery: Recovery = Recovery() if recovery is None else recovery
-        self._is_down, self._tries = False, 0
-        self._wire: Wire | None = None
-        self._opening = asyncio.Lock()
-        self._failure: StreamWorkerError | None = None
-
-    async def call(self, *command: Argument, within: float = 5.0) -> Reply:
-        """Send a command and wait for its reply. Raises `ConnectionLost` or `ServerError`."""
-        if self._by_itself and self.wire is None:
-            await self.connect()
-        return await self.reply_to(self.send(*command, within=within), tells=command[0] != "CLIENT")
-
-    def send(self, *command: Argument, within: float) -> asyncio.Future[Reply]:
-        """Send a command at once; what this gives is for `reply_to`. Raises `ConnectionLost` where no wire is open."""
-        if self._wire is None:
-            raise ConnectionLost("the connection to Redis was lost", may_have_run=False)
-        return self._wire.call(*command, within=within)
-
-    async def reply_to(self, sent: asyncio.Future[Reply], *, tells: bool = True) -> Reply:
-        """Wait for the reply to what was sent; `tells`: it says that the server works, as one to CLIENT does not. Raises as `call` does."""
-        try:
-            reply = await sent
-        except (ConnectionLost, ServerError) as error:
-            self._is_down |= isinstance(error, ConnectionLost) or answers_nobody(error)
-            raise
-        if self._is_down and tells:
-            self._is_down = False
-            self.recovery.noticed()
-        return reply
-
-    def was_heard(self, within: float) -> bool:
-        """Whether the server has answered in the last so many seconds."""
-        return self._wire is not None and self._wire.broken is None and not self._is_down and self._wire.was_heard(within)
-
-    @property
-    def wire(self) -> Wire | None:
-        """The wire, while it is open."""
-        return None if self._wire is None or self._wire.broken is not None else self._wire
-
-    async def connect(self) -> Wire:
-        """The open wire, opened now if need be. Those who ask while somebody tries share that try, so that none waits for many."""
-        tries = self._tries
-        async with self._opening:
-            if self._wire is not None and self._wire.broken is None:
-                return self._wire
-            if self._tries != tries and self._failure is not None:
-                raise ConnectionLost(str(self._failure))
-            await self._discard()
-            self._tries += 1
-            try:
-                self._wire = await Wire.open(self.endpoint)
-            except StreamWorkerError as error:
-                self._failure = error
-                self._is_down = True
-                raise
-            self._failure = None
-            return self._wire
-
-    async def close(self) -> None:
-        """End the connection; a later call opens a new one."""
-        async with self._opening:
-            await self._discard()
-
-    async def _discard(self) -> None:
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            await wire.close()

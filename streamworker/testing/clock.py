@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from streamworker.streams import inspecting, rehearsing, scheduling, settling
 from streamworker.streams.keys import GroupKeys, schedule_keys
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.testing.alarms import Alarms
 from streamworker.testing.process import LEASE
 from streamworker.worker.bindings import Binding

@@ -14,8 +14,8 @@ from streamworker.delivery import Lease
 from streamworker.handlers import Middleware
 from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
+from streamworker.streams.link import Link
 from streamworker.streams.listening import Place
-from streamworker.streams.wire import Link
 from streamworker.testing.alarms import Alarms
 from streamworker.worker.bindings import Binding
 from streamworker.worker.carrier import Witness

@@ -12,7 +12,7 @@ from streamworker.codecs.dead_letters import read_dead_letter
 from streamworker.codecs.envelope import unpack
 from streamworker.entries import Fields
 from streamworker.streams import inspecting, rehearsing
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.testing.clock import MILLISECOND, PAGE
 from streamworker.testing.records import DeadLetterRecord, PendingRecord, WaitingRecord
 from streamworker.worker.bindings import Binding

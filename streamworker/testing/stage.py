@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from streamworker.errors import ConnectionLost, ServerError, SetupError
 from streamworker.streams import rehearsing
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.testing.fake import FakeServer
 
 NUMBERS = (*range(1, 16), 0)

@@ -19,7 +19,7 @@ from streamworker.posting import SendOptions
 from streamworker.settings import Settings
 from streamworker.streams import publishing, rehearsing
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.testing import reading
 from streamworker.testing.alarms import Alarms
 from streamworker.testing.clock import MILLISECOND, Clock

@@ -14,7 +14,7 @@ from streamworker.observe.troubles import Trouble
 from streamworker.streams import settling
 from streamworker.streams.faults import sentence
 from streamworker.streams.keys import GroupKeys, Removal
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.backoff import Tries
 from streamworker.worker.leases import LeaseKeeper
 from streamworker.worker.lots import Done

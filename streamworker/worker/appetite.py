@@ -12,7 +12,7 @@ from streamworker.worker.budget import ByteBudget
 from streamworker.worker.pools import Pool
 from streamworker.worker.rounds import Rounds
 
-FIRST_STEP, LONGEST_STEP = 8, 512
+FIRST_STEP, LONGEST_STEP, LONGEST_OF_LOTS = 8, 128, 512
 """How many entries of a stream a command asks for at first, and at most: how large they are shows only when they are here."""
 
 MOST_IN_A_SCRIPT = 250
@@ -41,7 +41,8 @@ class Appetite:
         if 4 * fewest < max(counts) or left <= 0:
             return 0
         streams = sum(pool.width for pool, _ in rooms) // 2
-        return min(fewest, self._step, left // (self._budget.expected * streams))
+        longest = LONGEST_OF_LOTS if all(pool.in_lots for pool, _ in rooms) else LONGEST_STEP
+        return min(fewest, self._step, longest, left // (self._budget.expected * streams))
 
     def count_beside(self, pools: Sequence[Pool], fresh: Sequence[Fresh]) -> int:
         """As `count`, for pools that must have room for these entries, too, which have just come."""
@@ -64,7 +65,7 @@ class Appetite:
 
     def saw(self, fresh: Sequence[Fresh], asked: int) -> None:
         """Take note of what has come where so many could have come."""
-        self._step = min(LONGEST_STEP, 2 * self._step)
+        self._step = min(LONGEST_OF_LOTS, 2 * self._step)
         for _, entries in fresh:
             self._budget.expect(size_of(entries[-1][1]))
         self._rounds.saw(asked, count_of(fresh))

@@ -17,8 +17,8 @@ from streamworker.streams.blaming import with_its_key
 from streamworker.streams.faults import concerns_all, sentence
 from streamworker.streams.groups import GroupInfo, Place
 from streamworker.streams.keys import GroupKeys
+from streamworker.streams.link import Link
 from streamworker.streams.reading import Taken
-from streamworker.streams.wire import Link
 
 NEXT_TRY_SECONDS = 1.0
 """How long a stream whose group cannot be made is left alone, while the others go on."""

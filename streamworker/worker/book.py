@@ -13,7 +13,7 @@ from streamworker.observe.troubles import Trouble
 from streamworker.streams import settling
 from streamworker.streams.faults import sentence
 from streamworker.streams.keys import keys_of
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.isolation import Isolation
 from streamworker.worker.waiting import happens_within

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams.groups import are_finished
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.bindings import Binding
 
 LOOK_FOR_THE_END = timedelta(milliseconds=200)

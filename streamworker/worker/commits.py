@@ -8,8 +8,8 @@ from streamworker.streams import settling
 from streamworker.streams.faults import sentence
 from streamworker.streams.inspecting import is_there
 from streamworker.streams.keys import GroupKeys, hashed_part
+from streamworker.streams.link import Link
 from streamworker.streams.reading import READ_MARGIN_SECONDS
-from streamworker.streams.wire import Link
 
 MOST_COMMANDS = 10_000
 MOST_VALUES_IN_ALL = 200_000

@@ -8,7 +8,7 @@ from typing import Any
 
 from streamworker.app import StreamWorker
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.listening import Listening
 from streamworker.worker.pausing import PauseWatch

@@ -6,7 +6,7 @@ from streamworker.errors import ConnectionLost, Refused, ServerError, Unreachabl
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import Remedy, remedy_for
 from streamworker.streams.inspecting import greet
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 
 async def first_link(endpoint: Endpoint) -> Link:

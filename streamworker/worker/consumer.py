@@ -13,7 +13,7 @@ from streamworker.delivery import Interruption, Lease
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import groups
 from streamworker.streams.keys import name_claim
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.batch_carrier import BatchCarrier
 from streamworker.worker.carrier import Carrier, Witness
 from streamworker.worker.crew import Crew

@@ -8,8 +8,8 @@ from time import monotonic
 from typing import Any
 
 from streamworker.streams import groups, inspecting, reading
+from streamworker.streams.link import Link
 from streamworker.streams.reading import Room
-from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding, order_of
 from streamworker.worker.intake import Intake
 from streamworker.worker.plan import Plan

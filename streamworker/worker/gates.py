@@ -14,7 +14,7 @@ from streamworker.handlers import Handler
 from streamworker.streams import gating
 from streamworker.streams.faults import sentence
 from streamworker.streams.gating import Pause
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.entrance import Entrance, Waiting
 from streamworker.worker.kill_switch import Change, is_good
 from streamworker.worker.order import CallLater

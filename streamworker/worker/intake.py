@@ -12,8 +12,8 @@ from streamworker.entries import Entry, Fields
 from streamworker.handlers import Handler
 from streamworker.policies import is_crash_loop, is_suspect
 from streamworker.streams import reading
+from streamworker.streams.link import Link
 from streamworker.streams.reading import Fresh, Page, Taken
-from streamworker.streams.wire import Link
 from streamworker.worker.bindings import UNTOUCHED, Binding, receive, size_of
 from streamworker.worker.gates import Gates
 from streamworker.worker.gathering import Gathering

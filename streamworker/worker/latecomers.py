@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 
 from streamworker.streams import settling
+from streamworker.streams.link import Link
 from streamworker.streams.reading import Taken
-from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding, lease_of
 from streamworker.worker.plan import Plan
 

@@ -15,8 +15,8 @@ from streamworker.observe.descriptions import describe
 from streamworker.observe.troubles import Trouble
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import sentence
+from streamworker.streams.link import Link
 from streamworker.streams.listening import Place, listen, until_more
-from streamworker.streams.wire import Link
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.waiting import is_cancelled
 

@@ -120,6 +120,7 @@ class LotCarrier:
             prepared = self._executor.prepared(handler, binding.keys.stream, binding.group)
             if prepared.chain is None:
                 self._of[binding.keys.stream] = pool, prepared
+                pool.in_lots = True
 
     def _carry(self, lot: Lot, pool: Pool, prepared: Prepared, seconds: float) -> Rest | None:
         task = asyncio.current_task()

@@ -18,8 +18,8 @@ from typing import Any
 from streamworker.errors import ConnectionLost, ServerError, SetupError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams.faults import Remedy, concerns_all, remedy_for, sentence
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import BlockingLink, script
-from streamworker.streams.wire import Link
 from streamworker.worker.waiting import happens_within
 
 CLAIM_FOR = 2 / 3

@@ -15,7 +15,7 @@ from streamworker.observe.troubles import Trouble
 from streamworker.streams import marking
 from streamworker.streams.faults import sentence
 from streamworker.streams.keys import GroupKeys, done_marker
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.backoff import Tries
 
 LONGEST_KEY = 1_000

@@ -17,7 +17,7 @@ from streamworker.errors import DecodeError
 from streamworker.handlers import Handler
 from streamworker.observe.troubles import Trouble
 from streamworker.policies import is_crash_loop, is_suspect
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.bindings import order_of
 from streamworker.worker.book import Book, at_rest, told_in
 from streamworker.worker.keyed_lanes import KeyedLanes

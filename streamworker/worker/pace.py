@@ -5,8 +5,9 @@ one keeps nothing from other workers. Pure.
 from __future__ import annotations
 
 MOMENT_SECONDS = 0.05
-MOST_AHEAD, AHEAD_OF_A_PLACE = 1_000, 50
-"""At most, in all and for each place: what waits here when a worker dies has to run alone, one after another."""
+AHEAD, FAR_AHEAD = (250, 5), (1_000, 50)
+"""At most, in all and for each place; far ahead where entries are read in lots, of which each costs little while it waits. What waits here
+when a worker dies has to run alone, one after another."""
 
 LEAST_INTERVAL_SECONDS, ROUNDS = 0.01, 8
 """Over less than that, how much was done says little, unless each place has been taken so many times."""
@@ -20,7 +21,7 @@ class Pace:
         self._looked_at: float | None = None
         self._done = 0
 
-    def ahead(self, done: int, places: int, now: float) -> int:
+    def ahead(self, done: int, places: int, now: float, *, far: bool = False) -> int:
         """How many may wait here beside those that run; `done` is how many have ended so far, `places` how many run at once, `now` the
         time in seconds.
         """
@@ -32,4 +33,5 @@ class Pace:
             kept = max(0.0, 0.5 - passed / (2 * MOMENT_SECONDS))
             self._rate = self._rate * kept + rate * (1 - kept)
             self._looked_at, self._done = now, done
-        return min(MOST_AHEAD, AHEAD_OF_A_PLACE * places, int(self._rate * MOMENT_SECONDS))
+        most, of_a_place = FAR_AHEAD if far else AHEAD
+        return min(most, of_a_place * places, int(self._rate * MOMENT_SECONDS))

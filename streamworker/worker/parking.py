@@ -11,7 +11,8 @@ from time import monotonic
 
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import reading
-from streamworker.streams.wire import Link, Reply
+from streamworker.streams.link import Link
+from streamworker.streams.wire import Reply
 from streamworker.worker.pools import PartOfPool, Pool
 
 BLOCK_MS = 2_000

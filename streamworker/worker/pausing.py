@@ -12,8 +12,9 @@ from streamworker.observe.troubles import Trouble
 from streamworker.streams.faults import answers_nobody, sentence
 from streamworker.streams.gating import Pause, read_pauses
 from streamworker.streams.keys import keys_of
+from streamworker.streams.link import Link
 from streamworker.streams.scheduling import publish_due
-from streamworker.streams.wire import Link, Reply
+from streamworker.streams.wire import Reply
 from streamworker.worker.backoff import Tries
 
 

@@ -27,6 +27,8 @@ class Pool:
     shares: Shares | None = None
     """Whose turn it is, where its streams have different weights."""
     break_up: Callable[[], None] | None = None
+    in_lots: bool = False
+    """Whether its streams are read in lots, some at least."""
     _surplus_since: float | None = None
     _names: frozenset[str] = field(init=False, default=frozenset())
 
@@ -92,7 +94,7 @@ class Pool:
 
     def look(self, now: float) -> None:
         """Take note of how fast deliveries end, which says how far ahead to read."""
-        self.lanes.ahead = self.pace.ahead(self.lanes.ended, max(0, self.lanes.places), now)
+        self.lanes.ahead = self.pace.ahead(self.lanes.ended, max(0, self.lanes.places), now, far=self.in_lots)
 
     def ready_keys(self, turn: int = 0) -> tuple[str, ...]:
         """The streams to read: all retry streams, because what is in them has waited longest, then the streams themselves.

@@ -16,7 +16,7 @@ from streamworker.settings import Settings
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.gating import Pause
 from streamworker.streams.inspecting import is_there
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.version import VERSION
 from streamworker.worker.bindings import Binding
 from streamworker.worker.budget import ByteBudget

@@ -12,7 +12,7 @@ from streamworker.observe.troubles import Trouble
 from streamworker.streams import inspecting, settling
 from streamworker.streams.blaming import with_its_key
 from streamworker.streams.faults import sentence
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.waiting import happens_within
 

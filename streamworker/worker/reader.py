@@ -16,8 +16,8 @@ from streamworker.errors import ConnectionLost, GroupLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import inspecting, reading
 from streamworker.streams.faults import Remedy, concerns_all, remedy_for, sentence
+from streamworker.streams.link import Link
 from streamworker.streams.reading import Fresh, Room, count_of
-from streamworker.streams.wire import Link
 from streamworker.worker.acks import Acks
 from streamworker.worker.appetite import MOST_IN_A_SCRIPT, Appetite
 from streamworker.worker.backoff import Pauses

@@ -19,7 +19,7 @@ from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import groups, reading
 from streamworker.streams.faults import concerns_all, sentence
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.intake import Intake
 from streamworker.worker.plan import Plan

@@ -10,8 +10,8 @@ from typing import Any
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.observe.troubles import Trouble
 from streamworker.streams.faults import sentence
+from streamworker.streams.link import Link
 from streamworker.streams.scheduling import Added, look
-from streamworker.streams.wire import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.pausing import PauseWatch
 

@@ -23,7 +23,7 @@ from streamworker.streams import settling
 from streamworker.streams.blaming import with_its_key
 from streamworker.streams.faults import sentence
 from streamworker.streams.keys import GroupKeys
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker import replies
 from streamworker.worker.acks import Acks
 from streamworker.worker.backoff import Tries

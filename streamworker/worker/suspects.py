@@ -19,7 +19,7 @@ from streamworker.handlers import Handler
 from streamworker.observe.troubles import Trouble
 from streamworker.streams import settling
 from streamworker.streams.faults import sentence
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.backoff import Pauses
 from streamworker.worker.book import Book
 from streamworker.worker.gates import Gates

@@ -17,8 +17,8 @@ from streamworker.observe.troubles import Trouble
 from streamworker.schedules import Schedule
 from streamworker.streams import ticking
 from streamworker.streams.faults import sentence
+from streamworker.streams.link import Link
 from streamworker.streams.ticking import Clock
-from streamworker.streams.wire import Link
 from streamworker.ticks import due
 from streamworker.worker.backoff import Tries
 from streamworker.worker.waiting import is_cancelled

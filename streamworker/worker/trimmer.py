@@ -17,8 +17,8 @@ from streamworker.retention import Retention
 from streamworker.streams import reading, trimming
 from streamworker.streams.faults import sentence
 from streamworker.streams.keys import trim_key
+from streamworker.streams.link import Link
 from streamworker.streams.trimming import Hold
-from streamworker.streams.wire import Link
 
 EVERY = timedelta(seconds=1)
 STEPS = 100

@@ -7,7 +7,7 @@ from time import monotonic
 
 from streamworker.errors import ServerError
 from streamworker.streams.faults import Remedy, concerns_all, remedy_for
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker.bindings import Binding
 from streamworker.worker.intake import Intake
 from streamworker.worker.pools import Pool

@@ -173,7 +173,7 @@ def test_a_budget_is_shared_out_by_what_was_seen():
 
 def test_a_worker_that_looks_at_itself_says_what_it_saw(world, monkeypatch):
     """Most of the time it is in a module of ours, or in the loop."""
-    monkeypatch.setattr(budget, "COUNT", 2_000)
+    monkeypatch.setattr(budget, "COUNT", 40_000)
 
     seen, cpu_us = budget._sampled(world, "json", "nothing", 1)
 

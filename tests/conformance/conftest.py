@@ -10,7 +10,7 @@ from taking import KEYS
 from streamworker.embedded import EmbeddedServer
 from streamworker.streams import groups
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from streamworker.codecs.envelope import Envelope, unpack
 from streamworker.delivery import Fields
 from streamworker.streams import groups, inspecting
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from tests.conformance.settlement_model import STREAM, Group, Trimmed
 
 LEASE_MS = 30 * 60_000

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from streamworker.delivery import Lease, Outgoing
 from streamworker.streams import publishing, reading
 from streamworker.streams.keys import keys_of
+from streamworker.streams.link import Link
 from streamworker.streams.reading import Room
-from streamworker.streams.wire import Link
 
 KEYS = keys_of("orders", "billing")
 

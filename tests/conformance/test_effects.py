@@ -18,7 +18,7 @@ from streamworker.effects import Write
 from streamworker.errors import CommitRefused, ServerError
 from streamworker.streams import groups, settling
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from streamworker.worker import commits
 from tests.factories import a_delivery
 from tests.harness import Ledger, an_app, dead_letters, pending, run_burst, working

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from streamworker import ListenerContext, SetupError, StreamWorker
 from streamworker.streams.connections import Endpoint
+from streamworker.streams.link import Link
 from streamworker.streams.listening import Place, listen
-from streamworker.streams.wire import Link
 from tests.harness import Ledger, an_app, working
 from tests.waiting import eventually
 

@@ -23,9 +23,9 @@ from streamworker.retention import Retention
 from streamworker.streams import groups, inspecting, scripts, settling, trimming
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.keys import Removal, keys_of
+from streamworker.streams.link import Link
 from streamworker.streams.scripts import Script
 from streamworker.streams.trimming import Hold
-from streamworker.streams.wire import Link
 
 pytestmark = pytest.mark.matrix
 

@@ -15,7 +15,7 @@ from streamworker.errors import ServerError
 from streamworker.streams import ticking
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.keys import tick_key
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 from tests.harness import Ledger, an_app, working
 from tests.waiting import eventually
 

@@ -16,9 +16,9 @@ from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import groups, reading
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import Remedy, answered, concerns_all, remedy_for, sentence
+from streamworker.streams.link import Link
 from streamworker.streams.reading import Room
 from streamworker.streams.scripts import BlockingLink, Script
-from streamworker.streams.wire import Link
 from tests.conformance import taking
 from tests.provoking import (
     Provoke,

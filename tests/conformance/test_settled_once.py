@@ -16,8 +16,8 @@ from streamworker.delivery import Lease, Outgoing
 from streamworker.errors import ServerError
 from streamworker.streams import groups, inspecting, publishing, reading, settling
 from streamworker.streams.connections import Endpoint
+from streamworker.streams.link import Link
 from streamworker.streams.reading import Room
-from streamworker.streams.wire import Link
 from tests.harness import Ledger, an_app, working
 from tests.torture.proxy import Call, Cut, Effect, Proxy, nth
 from tests.waiting import eventually

@@ -12,8 +12,8 @@ from streamworker.delivery import Lease, Outgoing
 from streamworker.errors import ServerError
 from streamworker.streams import groups, inspecting, publishing, reading, settling
 from streamworker.streams.connections import Endpoint
+from streamworker.streams.link import Link
 from streamworker.streams.reading import Page, Room, Taken
-from streamworker.streams.wire import Link
 
 pytestmark = pytest.mark.matrix
 

@@ -17,7 +17,7 @@ from streamworker import StreamWorker
 from streamworker.delivery import Outgoing
 from streamworker.streams import groups, inspecting, publishing
 from streamworker.streams.connections import Endpoint
-from streamworker.streams.wire import Link
+from streamworker.streams.link import Link
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 from streamworker.errors import ConnectionLost, ServerError
 from streamworker.streams import connections
 from streamworker.streams.connections import CONNECT_SECONDS, Endpoint
-from streamworker.streams.wire import Link, Wire
+from streamworker.streams.link import Link
+from streamworker.streams.wire import Wire
 from tests.factories import LoopTime
 
 

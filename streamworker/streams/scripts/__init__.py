@@ -19,7 +19,8 @@ from redis.exceptions import RedisError, ResponseError
 from streamworker.errors import ConnectionLost, ServerError, StreamWorkerError
 from streamworker.streams.connections import Endpoint
 from streamworker.streams.faults import translate
-from streamworker.streams.wire import Argument, Link, Reply
+from streamworker.streams.link import Link
+from streamworker.streams.wire import Argument, Reply
 
 FENCED = ("settle_commit", "settle_retry", "settle_release", "settle_dead_letter", "recount")
 COUNTING = ("renew", "reclaim", "reconcile")
